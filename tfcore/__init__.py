@@ -1,0 +1,1 @@
+"""What a model is: operations, layers, models, optimizers. TensorFlow and NumPy alone; no files, no loops."""
