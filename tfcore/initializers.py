@@ -1,0 +1,19 @@
+"""Starting values of weights: pure functions (shape, key, dtype) -> tensor."""
+
+import math
+
+import tensorflow as tf
+
+from tfcore import random
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return (fan_in, fan_out) of a kernel (inputs, units) or (*window, channels, filters), as Keras counts them."""
+    window = math.prod(shape[:-2])
+    return shape[-2] * window, shape[-1] * window
+
+
+def glorot_uniform(shape: tuple[int, ...], key: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Uniform in ±√(6 / (fan_in + fan_out)); Glorot and Bengio 2010, equation 16."""
+    limit = math.sqrt(6.0 / sum(fans(shape)))
+    return random.uniform(key, shape, -limit, limit, dtype)

@@ -1,0 +1,57 @@
+"""The two-dimensional convolution layer."""
+
+import tensorflow as tf
+
+from tfcore.initializers import glorot_uniform
+from tfcore.module import Module
+from tfcore.ops.convolution import FORMULATIONS, convolve
+from tfcore.ops.patches import Window
+from tfcore.precision import variable_dtype
+
+
+class Conv2D(Module):
+    """y = convolve(x, kernel) + bias: (B, H, W, channels) -> (B, H', W', filters); see `tfcore.ops.convolution`.
+
+    Weights: `kernel` (K, K, channels, filters) Glorot-uniform, `bias` (filters,) zero.
+
+    Raises:
+        ValueError: for sizes below 1, an unknown padding or an unknown formulation.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        filters: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: str = "SAME",
+        dilation: int = 1,
+        formulation: str = "tensorflow",
+        key: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+    ):
+        super().__init__()
+        for name, value in (("channels", channels), ("filters", filters)):
+            if value < 1:
+                raise ValueError(f"Conv2D: {name} must be at least 1, got {value}")
+        if formulation not in FORMULATIONS:
+            raise ValueError(f"Conv2D: formulation must be one of {', '.join(FORMULATIONS)}, got {formulation!r}")
+        Window(kernel_size, stride, padding, dilation)  # refuses impossible sizes here, not at the first image
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.formulation, self.dtype = formulation, dtype
+        stored = variable_dtype(dtype)
+        shape = (kernel_size, kernel_size, channels, filters)
+        self.kernel = tf.Variable(glorot_uniform(shape, key, stored), name="kernel")
+        self.bias = tf.Variable(tf.zeros([filters], stored), name="bias")
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        y = convolve(
+            tf.cast(x, self.dtype),
+            tf.cast(self.kernel, self.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            formulation=self.formulation,
+        )  # (B, H', W', filters)
+        return y + tf.cast(self.bias, self.dtype)

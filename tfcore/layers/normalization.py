@@ -1,0 +1,50 @@
+"""Normalization layers. They compute in float32 at least and return the compute dtype."""
+
+import tensorflow as tf
+
+from tfcore.module import Module
+from tfcore.ops.normalization import batch_norm, moments, moving_average
+from tfcore.precision import statistics_dtype, variable_dtype
+
+
+class BatchNorm(Module):
+    """Batch normalization of (..., channels) over all leading axes (Ioffe and Szegedy 2015), as Keras keeps it.
+
+    Training normalizes with the batch's own mean and population variance and moves the running statistics towards
+    them; inference uses the running statistics.
+
+    Weights: `gamma` (channels,) ones, `beta` zeros; not trained: `moving_mean` zeros, `moving_variance` ones.
+
+    Raises:
+        ValueError: for channels below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        dtype: tf.DType = tf.float32,
+    ):
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"BatchNorm: channels must be at least 1, got {channels}")
+        self.momentum, self.epsilon, self.dtype = momentum, epsilon, dtype
+        zeros, ones = tf.zeros([channels], variable_dtype(dtype)), tf.ones([channels], variable_dtype(dtype))
+        self.gamma = tf.Variable(ones, name="gamma")
+        self.beta = tf.Variable(zeros, name="beta")
+        self.moving_mean = tf.Variable(zeros, trainable=False, name="moving_mean")
+        self.moving_variance = tf.Variable(ones, trainable=False, name="moving_variance")
+
+    def __call__(self, x: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+        x = tf.cast(x, statistics_dtype(self.dtype))
+        if training:
+            mean, variance = moments(x)  # (C,), (C,)
+            self.moving_mean.assign(moving_average(self.moving_mean, mean, self.momentum))
+            self.moving_variance.assign(moving_average(self.moving_variance, variance, self.momentum))
+        else:
+            # Read here: a variable handed on could be read after another step has changed it.
+            mean, variance = tf.identity(self.moving_mean), tf.identity(self.moving_variance)
+        y = batch_norm(x, mean, variance, self.gamma, self.beta, epsilon=self.epsilon)  # (..., C)
+        return tf.cast(y, self.dtype)

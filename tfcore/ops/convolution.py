@@ -1,0 +1,69 @@
+"""Two-dimensional convolution (cross-correlation, as every deep-learning library means it).
+
+Glossary: B batch, H W C image, H' W' output size, K kernel size, F filters.
+"""
+
+import tensorflow as tf
+
+from tfcore.ops.patches import Window, extract_patches
+
+
+def convolve(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    *,
+    stride: int = 1,
+    padding: str = "SAME",
+    dilation: int = 1,
+    formulation: str = "tensorflow",
+) -> tf.Tensor:
+    """y[b, i, j, f] = Σ_{u, v, c} padded[b, i·s + u·d, j·s + v·d, c] · kernel[u, v, c, f].
+
+    (B, H, W, C), (K, K, C, F) -> (B, H', W', F). Source: LeCun et al. 1998, section II.A; dilation: Yu and Koltun 2016.
+
+    `formulation`: "tensorflow" calls the library's operation (the fast one); "patches" shows what it computes.
+
+    Raises:
+        ValueError: for an unknown formulation or padding, sizes below 1, channels that do not match the kernel's, or
+            stride and dilation both above 1 in formulation "tensorflow".
+    """
+    if kernel.shape[0] != kernel.shape[1] or kernel.shape[2] != x.shape[3]:
+        raise ValueError(
+            f"a kernel of shape {tuple(kernel.shape)} does not fit an image of {x.shape[3]} channels: "
+            "expected (K, K, channels, filters)"
+        )
+    window = Window(int(kernel.shape[0]), stride, padding, dilation)
+    if formulation not in FORMULATIONS:
+        raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, got {formulation!r}")
+    return FORMULATIONS[formulation](x, kernel, window)
+
+
+def convolve_patches(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
+    """Convolution as one matrix product: every patch a row, every filter a column."""
+    patches = extract_patches(
+        x,
+        kernel_size=window.kernel_size,
+        stride=window.stride,
+        padding=window.padding,
+        dilation=window.dilation,
+    )  # (B, H', W', K·K, C)
+    _, height, width, taps, channels = patches.shape
+    rows = tf.reshape(patches, [-1, taps * channels])  # (B·H'·W', K·K·C)
+    columns = tf.reshape(kernel, [taps * channels, -1])  # (K·K·C, F)
+    return tf.reshape(rows @ columns, [-1, height, width, kernel.shape[3]])  # (B, H', W', F)
+
+
+def convolve_tensorflow(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
+    """Convolution by TensorFlow's operation (oneDNN, cuDNN or XLA)."""
+    if window.dilation == 1:
+        return tf.nn.conv2d(x, kernel, strides=window.stride, padding=window.padding)  # (B, H', W', F)
+    if window.stride > 1:
+        raise ValueError(
+            f"stride {window.stride} with dilation {window.dilation} is only in formulation 'patches': "
+            "TensorFlow's operation takes one of them above 1"
+        )
+    # conv2d's own dilation has no gradient on CPU; this one moves pixels into the batch axis and back.
+    return tf.nn.atrous_conv2d(x, kernel, rate=window.dilation, padding=window.padding)  # (B, H', W', F)
+
+
+FORMULATIONS = {"tensorflow": convolve_tensorflow, "patches": convolve_patches}

@@ -1,0 +1,49 @@
+"""Losses and metrics of classification, one number an example.
+
+Glossary: B examples, classes; labels (B,) integers in 0 .. classes − 1.
+"""
+
+import tensorflow as tf
+
+from tfcore.ops.activations import log_softmax
+
+
+def cross_entropy_from_logits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """−log softmax(logits)[label]: (B,), (B, classes) -> (B,)."""
+    # One-hot times log-probabilities instead of a gather: its gradient is a subtraction, not a scatter. A where, not a
+    # product: 0 · (−∞) would be NaN for a class that has underflowed.
+    log_probabilities = log_softmax(logits)  # (B, classes)
+    chosen = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)  # (B, classes)
+    return -tf.reduce_sum(tf.where(chosen, log_probabilities, 0.0), axis=-1)  # (B,)
+
+
+def cross_entropy_from_probabilities(
+    labels: tf.Tensor, probabilities: tf.Tensor, *, epsilon: float = 1e-7
+) -> tf.Tensor:
+    """−log (p[label] / Σ p) with p clipped to [ε, 1 − ε]: (B,), (B, classes) -> (B,).
+
+    As Keras computes it for a model that ends in a softmax: the clip bounds the loss at −log ε ≈ 16.1, and makes the
+    gradient of a clipped probability zero.
+    """
+    clipped = tf.clip_by_value(probabilities, epsilon, 1.0 - epsilon)
+    return cross_entropy_from_logits(labels, tf.math.log(clipped))
+
+
+def accuracy(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Whether the highest score (the first of equal ones) is the label's: (B,), (B, classes) -> (B,) bool."""
+    return tf.argmax(scores, axis=-1, output_type=labels.dtype) == labels
+
+
+def top_k_accuracy(labels: tf.Tensor, scores: tf.Tensor, *, k: int) -> tf.Tensor:
+    """Whether fewer than k classes score higher than the label: (B,), (B, classes) -> (B,) bool.
+
+    Ties count in the label's favour and a score that is not finite never does, both as in `tf.math.in_top_k`.
+
+    Raises:
+        ValueError: if k is below 1.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    own = tf.gather(scores, labels, batch_dims=1)[:, None]  # (B, 1)
+    higher = tf.math.count_nonzero(scores > own, axis=-1)  # (B,)
+    return (higher < k) & tf.reduce_all(tf.math.is_finite(scores), axis=-1)

@@ -1,0 +1,28 @@
+"""Batch normalization (Ioffe and Szegedy 2015).
+
+Glossary: x (..., C) any leading axes; mean, variance, gamma, beta (C,).
+"""
+
+import tensorflow as tf
+
+
+def moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and population variance over all axes but the last (algorithm 1, lines 1-2): (..., C) -> (C,), (C,)."""
+    axes = list(range(x.shape.rank - 1))
+    mean = tf.reduce_mean(x, axis=axes)  # (C,)
+    # Centred first: E[x²] − E[x]² would lose all digits where the mean is large against the spread.
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axis=axes)  # (C,)
+    return mean, variance
+
+
+def batch_norm(
+    x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, *, epsilon: float
+) -> tf.Tensor:
+    """γ · (x − mean) / √(variance + ε) + β (algorithm 1, lines 3-4), with the (C,)-sized part computed first."""
+    scale = gamma * tf.math.rsqrt(variance + epsilon)  # (C,)
+    return x * scale + (beta - mean * scale)  # (..., C)
+
+
+def moving_average(average: tf.Tensor, value: tf.Tensor, momentum: float) -> tf.Tensor:
+    """momentum · average + (1 − momentum) · value, the running statistics that inference uses."""
+    return average * momentum + value * (1.0 - momentum)

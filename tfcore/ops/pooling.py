@@ -1,0 +1,92 @@
+"""Max and average pooling.
+
+Glossary: B batch, H W C image, H' W' output size, K window size, s stride.
+
+Where the windows tile the image (stride = window, sizes divisible), pooling is a reshape and a reduction: nothing
+overlaps, so the backward pass needs no scatter (which XLA runs serially on CPU, and in no fixed order on GPU).
+"""
+
+import functools
+
+import tensorflow as tf
+
+from tfcore.ops.patches import Window
+
+
+def max_pool(
+    x: tf.Tensor,
+    *,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: str = "VALID",
+    formulation: str = "auto",
+) -> tf.Tensor:
+    """y[b, i, j, c] = max over the window at (i·s, j·s): (B, H, W, C) -> (B, H', W', C). `stride` defaults to K.
+
+    On ties "tiles" sends the gradient to the window's first maximum in row-major order; TensorFlow's operation does
+    the same for such windows, and leaves it open for others (its kernel and XLA differ).
+
+    `formulation`: "auto" takes "tiles" where the windows tile the image and "tensorflow" elsewhere.
+
+    Raises:
+        ValueError: for sizes below 1, an unknown padding or formulation, or "tiles" where the windows do not tile.
+    """
+    window = Window(kernel_size, stride or kernel_size, padding)
+    if _use_tiles(x, window, formulation):
+        return max_pool_tiles(x, kernel_size)
+    return tf.nn.max_pool2d(x, ksize=window.kernel_size, strides=window.stride, padding=window.padding)
+
+
+def average_pool(
+    x: tf.Tensor,
+    *,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: str = "VALID",
+    formulation: str = "auto",
+) -> tf.Tensor:
+    """y[b, i, j, c] = mean over the window at (i·s, j·s), zeros of SAME padding not counted. Else as `max_pool`."""
+    window = Window(kernel_size, stride or kernel_size, padding)
+    if _use_tiles(x, window, formulation):
+        return average_pool_tiles(x, kernel_size)
+    return tf.nn.avg_pool2d(x, ksize=window.kernel_size, strides=window.stride, padding=window.padding)
+
+
+def max_pool_tiles(x: tf.Tensor, kernel_size: int) -> tf.Tensor:
+    """Max pooling of tiling windows by pairwise maxima."""
+    tiles = _tiles(x, kernel_size)  # (B, H', K, W', K, C)
+    # tf.maximum(a, b) sends the gradient to `a` on a tie. Folding first along the columns of a row, then along the
+    # rows, therefore picks the first maximum in row-major order, as TensorFlow's own pooling does.
+    rows = functools.reduce(tf.maximum, tf.unstack(tiles, axis=4))  # (B, H', K, W', C)
+    return functools.reduce(tf.maximum, tf.unstack(rows, axis=2))  # (B, H', W', C)
+
+
+def average_pool_tiles(x: tf.Tensor, kernel_size: int) -> tf.Tensor:
+    """Average pooling of tiling windows by one mean over the two window axes."""
+    return tf.reduce_mean(_tiles(x, kernel_size), axis=[2, 4])  # (B, H', W', C)
+
+
+def _tiles(x: tf.Tensor, kernel_size: int) -> tf.Tensor:
+    _, height, width, channels = x.shape
+    return tf.reshape(
+        x, [-1, height // kernel_size, kernel_size, width // kernel_size, kernel_size, channels]
+    )  # (B, H', K, W', K, C)
+
+
+def _use_tiles(x: tf.Tensor, window: Window, formulation: str) -> bool:
+    _, height, width, _ = x.shape
+    window.output_size(min(height, width))  # a VALID window larger than the image is refused here
+    size = window.kernel_size
+    tiling = window.stride == size and height % size == 0 and width % size == 0
+    if formulation == "auto":
+        return tiling
+    if formulation == "tiles":
+        if not tiling:
+            raise ValueError(
+                f"windows of size {size} and stride {window.stride} do not tile an image of {height}×{width}: "
+                "use formulation 'auto' or 'tensorflow'"
+            )
+        return True
+    if formulation == "tensorflow":
+        return False
+    raise ValueError(f"formulation must be one of auto, tiles, tensorflow, got {formulation!r}")

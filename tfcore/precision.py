@@ -1,0 +1,75 @@
+"""Which numbers are stored and computed in which format, and the loss scale that float16 needs.
+
+There is no global policy: a model is built with a compute dtype and hands it to its layers.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfcore.module import Module
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Formats of a run: `compute` for activations and products, `variable` for weights; `scaled` asks for LossScale."""
+
+    name: str
+    compute: tf.DType
+    scaled: bool = False
+
+
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        Policy("float32", tf.float32),
+        Policy("mixed_bfloat16", tf.bfloat16),
+        Policy("mixed_float16", tf.float16, scaled=True),
+    )
+}
+
+
+def variable_dtype(dtype: tf.DType) -> tf.DType:
+    """The dtype in which weights are stored: float32, or float64 where everything is computed in float64."""
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
+# Statistics, losses and softmax need the same floor under their precision as stored weights do.
+statistics_dtype = variable_dtype
+
+
+class LossScale(Module):
+    """Dynamic loss scale (Micikevicius et al. 2018, section 3.2): keeps small float16 gradients from becoming zero.
+
+    The loss is multiplied by `scale` before the backward pass and the gradients divided by it afterwards. After
+    `growth_steps` clean steps the scale doubles; at a gradient that is not finite the update is skipped and the scale
+    halves. Unlike Keras's it stays within [`floor`, `ceiling`], so that one bad batch cannot drive it to zero.
+    """
+
+    floor, ceiling = 1.0, 2.0**24
+
+    def __init__(self, initial: float = 2.0**15, growth_steps: int = 2000):
+        super().__init__()
+        self.growth_steps = growth_steps
+        self.scale = tf.Variable(initial, dtype=tf.float32, trainable=False, name="scale")
+        self.clean_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="clean_steps")
+        self.skipped_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_steps")
+
+    def unscale(self, gradients: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Divide each gradient by the scale."""
+        return {name: gradient / tf.cast(self.scale, gradient.dtype) for name, gradient in gradients.items()}
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Grow or shrink after a step; `finite` () bool says whether all its gradients were finite."""
+        # tf.where, not tf.cond: both sides are a few scalars, and XLA and replicas need no branch.
+        grow = self.clean_steps + 1 >= self.growth_steps
+        grown = tf.minimum(self.scale * 2.0, self.ceiling)
+        shrunk = tf.maximum(self.scale / 2.0, self.floor)
+        self.scale.assign(tf.where(finite, tf.where(grow, grown, self.scale), shrunk))
+        self.clean_steps.assign(tf.where(finite & ~grow, self.clean_steps + 1, 0))
+        self.skipped_steps.assign_add(tf.cast(~finite, tf.int64))
+
+
+def all_finite(gradients: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Return () bool: whether no gradient holds a NaN or an infinity."""
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients.values()])

@@ -1,0 +1,40 @@
+"""Keys: every random number is a pure function of (seed, step, site), never of hidden state.
+
+A key is an int32 tensor of shape (2,). A run makes one from its seed, folds in the step, and each random layer folds
+in its own site number, so that a mask can be computed again anywhere: in the backward pass, after a restart, on
+another device.
+
+Masks come from raw uint32 bits of the Philox generator compared with an integer threshold. Those are equal bit for
+bit in eager, graph and XLA mode; TensorFlow's random *floats* are not (compilers may fuse the scaling differently).
+"""
+
+import tensorflow as tf
+
+ALGORITHM = "philox"  # the only generator that gives the same bits with and without XLA
+
+
+def make_key(seed: int | tf.Tensor) -> tf.Tensor:
+    """Return the key (2,) int32 of a seed in -2^31 .. 2^31-1."""
+    return tf.stack([tf.constant(0, tf.int32), tf.cast(seed, tf.int32)])
+
+
+def fold_in(key: tf.Tensor, data: int | tf.Tensor) -> tf.Tensor:
+    """Return a new key (2,) that depends on `key` and on the integer `data` (a step, a site, an iteration)."""
+    return tf.random.fold_in(key, tf.cast(data, tf.int32), alg=ALGORITHM)
+
+
+def bits(key: tf.Tensor, shape) -> tf.Tensor:
+    """Return uniform uint32 bits of the given shape; equal in eager, graph and XLA mode."""
+    return tf.random.stateless_uniform(shape, key, minval=None, maxval=None, dtype=tf.uint32, alg=ALGORITHM)
+
+
+def keep_mask(key: tf.Tensor, shape, rate: float) -> tf.Tensor:
+    """Return a boolean mask that is False with probability `rate` (to 2^-32), for 0 <= rate < 1."""
+    return bits(key, shape) >= tf.constant(round(rate * 2**32), tf.uint32)
+
+
+def uniform(key: tf.Tensor, shape, low: float, high: float, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Return float32 numbers uniform in [low, high), cast to `dtype` (so that all dtypes start from equal values)."""
+    # The top 24 bits fit float32's significand exactly: no rounding, hence never `high` itself from the conversion.
+    unit = tf.cast(tf.bitwise.right_shift(bits(key, shape), tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
+    return tf.cast(low + (high - low) * unit, dtype)
