@@ -1,0 +1,1 @@
+"""How a model learns: data, recipes, the compiled step, the training loop, run folders."""

@@ -1,0 +1,31 @@
+"""What every reader returns: two splits of arrays in memory, and the names of the classes."""
+
+import dataclasses
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """A data file or folder that cannot be used; the message says what, where and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Inputs (n, ...) as stored (uint8 pixels, float series) and labels (n,) int32 in 0 .. classes-1."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A named data set in memory; `source` says in words where it came from."""
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    source: str

@@ -1,0 +1,121 @@
+"""A recipe says everything about a run, in one frozen dataclass that is written to the run folder as it is."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+import tensorflow as tf
+
+from tfcore.module import Module
+from tfcore.precision import POLICIES
+
+XLA_MODES = ("on", "off", "auto")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What every recipe has; each system adds its model's sizes. Refuses impossible values when it is built.
+
+    Raises:
+        ValueError: naming the field, the value and what is allowed.
+    """
+
+    name: str
+    dataset: str
+    data: str = "auto"  # auto (cache or download), sample, or a folder
+    epochs: int
+    batch_size: int
+    learning_rate: float = 1e-3
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    monitor: str = "val_accuracy"  # the best checkpoint is the one with the highest (val_loss: lowest) of these
+    seed: int = 0
+    precision: str = "float32"
+    xla: str = "auto"  # auto: whichever of on and off a few measured steps find faster
+    keep_checkpoints: int = 2
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not -(2**31) <= self.seed < 2**31:
+            raise ValueError(f"seed must fit 32 bits (-2147483648 .. 2147483647), got {self.seed}")
+        for name, known in (
+            ("precision", POLICIES),
+            ("xla", XLA_MODES),
+            ("monitor", ("val_accuracy", "val_loss")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.data not in ("auto", "sample"):
+            # Absolute, so that a run's recipe still finds its data from another working directory.
+            object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+
+    def build_model(self, key: tf.Tensor, *, classes: int) -> Module:
+        """Return the recipe's model with fresh weights: called as model(inputs, training=, key=) -> (B, classes)."""
+        raise TypeError(f"{type(self).__name__} builds no model: use a recipe of loops.recipes.RECIPES")
+
+    def to_json(self) -> dict:
+        """Return the fields as JSON values."""
+        return dataclasses.asdict(self)
+
+    def changed(self, settings: Iterable[tuple[str, str]]) -> Self:
+        """Return a copy with fields set from text, as `--set FIELD=VALUE` gives them.
+
+        Raises:
+            ValueError: for an unknown field (names the nearest one) or a value of the wrong type.
+        """
+        kinds = typing.get_type_hints(type(self))
+        values = {}
+        for field, text in settings:
+            if field not in kinds or field in ("name", "dataset"):
+                known = [name for name in kinds if name not in ("name", "dataset")]
+                raise ValueError(f"unknown field {field!r} of {self.name}{nearest(field, known)}")
+            values[field] = _parse(field, text, kinds[field])
+        return dataclasses.replace(self, **values)
+
+    def from_json(self, values: dict) -> Self:
+        """Return a copy with the fields of a run's recipe.json (the inverse of `to_json`).
+
+        Raises:
+            ValueError: for a field that this version does not know.
+        """
+        kinds = typing.get_type_hints(type(self))
+        unknown = sorted(values.keys() - kinds.keys())
+        if unknown:
+            raise ValueError(f"the run's recipe has fields that this version does not know: {', '.join(unknown)}")
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return dataclasses.replace(self, **{**values, **lists})
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the hint '; did you mean ...? Known: ...' for a word that is not known."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} Known: {', '.join(known)}"
+
+
+def _parse(field: str, text: str, kind) -> object:
+    """Turn the text of `--set field=text` into the field's type: a number, a word, true or false, or a tuple."""
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        return tuple(_parse(field, part, item) for part in text.split(","))
+    if typing.get_origin(kind) is types.UnionType:  # int | None and the like
+        if text.lower() == "none":
+            return None
+        kind = typing.get_args(kind)[0]
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{field} must be true or false, got {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        expected = {int: "a whole number", float: "a number"}[kind]
+        raise ValueError(f"{field} must be {expected}, got {text!r}") from None

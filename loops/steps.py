@@ -1,0 +1,133 @@
+"""The compiled inner step: forward, tape, loss, loss scale, update, metrics, all in one `tf.function`."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tfcore import random
+from tfcore.module import Module
+from tfcore.ops.losses import accuracy, cross_entropy_from_logits
+from tfcore.optimizers.optimizer import Adam
+from tfcore.precision import LossScale, all_finite, statistics_dtype
+
+Step = Callable[..., None]
+
+
+class Metrics(Module):
+    """Running sums of an epoch; variables, so that a checkpoint in the middle of an epoch keeps them."""
+
+    def __init__(self):
+        super().__init__()
+        self.loss = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="loss")
+        self.correct = tf.Variable(0, dtype=tf.int64, trainable=False, name="correct")
+        self.examples = tf.Variable(0, dtype=tf.int64, trainable=False, name="examples")
+
+    def update(self, losses: tf.Tensor, correct: tf.Tensor) -> None:
+        """Add the losses (B,) and hits (B,) bool of one batch."""
+        self.loss.assign_add(tf.cast(tf.reduce_sum(losses), tf.float64))
+        self.correct.assign_add(tf.math.count_nonzero(correct))
+        self.examples.assign_add(tf.size(losses, out_type=tf.int64))
+
+    def reset(self) -> None:
+        """Start a new epoch."""
+        for variable in self.named_variables().values():
+            variable.assign(tf.zeros_like(variable))
+
+    def result(self) -> dict[str, float]:
+        """Return mean loss and accuracy over all examples since the reset."""
+        examples = int(self.examples)
+        return {"loss": float(self.loss) / examples, "accuracy": int(self.correct) / examples}
+
+
+def make_train_step(
+    model: Module,
+    optimizer: Adam,
+    metrics: Metrics,
+    *,
+    key: tf.Tensor,
+    loss_scale: LossScale | None = None,
+    xla: bool = False,
+) -> Step:
+    """Return step(inputs, labels, number): one update of `model` in place.
+
+    inputs (B, ...) as stored (uint8 pixels are scaled to [0, 1] here), labels (B,), number () int64: the step's place
+    in the run, folded into `key` for the random layers. Traced once for each batch shape.
+
+    Raises:
+        RuntimeError: from a call that would trace the step a second time for one shape.
+    """
+    variables = model.named_trainable_variables()
+    check_trace = _trace_guard("train step")
+
+    @tf.function(jit_compile=xla, autograph=False)
+    def train_step(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> None:
+        check_trace(inputs, labels, number)
+        with tf.GradientTape() as tape:
+            logits = model(to_floats(inputs), training=True, key=random.fold_in(key, number))  # (B, classes)
+            logits = tf.cast(logits, statistics_dtype(logits.dtype))
+            losses = cross_entropy_from_logits(labels, logits)  # (B,)
+            loss = tf.reduce_mean(losses)
+            if loss_scale is not None:
+                loss *= loss_scale.scale
+        gradients = dict(zip(variables, tape.gradient(loss, list(variables.values())), strict=True))
+        if loss_scale is None:
+            optimizer.apply(gradients)
+        else:
+            gradients = loss_scale.unscale(gradients)
+            finite = all_finite(gradients)
+            optimizer.apply(gradients, condition=finite)
+            loss_scale.update(finite)
+        metrics.update(losses, accuracy(labels, logits))
+
+    return train_step
+
+
+def make_evaluation_step(model: Module, metrics: Metrics, *, xla: bool = False) -> Callable[..., tf.Tensor]:
+    """Return step(inputs, labels) -> logits (B, classes) in float32, adding the batch to `metrics`."""
+    check_trace = _trace_guard("evaluation step")
+
+    @tf.function(jit_compile=xla, autograph=False)
+    def evaluation_step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        check_trace(inputs, labels)
+        logits = model(to_floats(inputs), training=False)  # (B, classes)
+        logits = tf.cast(logits, statistics_dtype(logits.dtype))
+        metrics.update(cross_entropy_from_logits(labels, logits), accuracy(labels, logits))
+        return logits
+
+    return evaluation_step
+
+
+def to_floats(inputs: tf.Tensor) -> tf.Tensor:
+    """uint8 pixels -> float32 in [0, 1]; floating-point inputs as they are."""
+    return tf.cast(inputs, tf.float32) / 255.0 if inputs.dtype == tf.uint8 else inputs
+
+
+def faster_mode(steps: dict[str, Step], batch: tuple[np.ndarray, np.ndarray], repeats: int = 5) -> dict[str, float]:
+    """Return the median seconds of each step on one batch, compilation apart. The steps do change their model."""
+    arguments = (*map(tf.constant, batch), tf.constant(0, tf.int64))
+    seconds = {}
+    for name, step in steps.items():
+        step(*arguments)  # traces, compiles and warms up
+        times = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            step(*arguments)
+            times.append(time.perf_counter() - begin)
+        seconds[name] = statistics.median(times)
+    return seconds
+
+
+def _trace_guard(what: str) -> Callable[..., None]:
+    """Return a function to be called while tracing: it raises where a step is traced again without a new shape."""
+    seen: set[tuple] = set()
+
+    def check(*arguments: tf.Tensor) -> None:
+        signature = tuple((tuple(argument.shape), argument.dtype.name) for argument in arguments)
+        if signature in seen:
+            raise RuntimeError(f"the {what} was traced twice for the same shapes {signature}: an argument is no tensor")
+        seen.add(signature)
+
+    return check
