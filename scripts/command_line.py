@@ -1,0 +1,68 @@
+"""What all scripts share: quiet TensorFlow, one-line errors, --debug and --json.
+
+Imported before TensorFlow, which the scripts import after their arguments are parsed: `--help` and a wrong argument
+answer at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Warnings about missing GPUs and CPU instructions say nothing about the run; errors still show.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
+WRONG_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, `error: what, where, what to do`, exit code 2."""
+
+    def __init__(self, description: str, examples: str):
+        super().__init__(
+            description=description,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--json", metavar="FILE", type=Path, help="also write the result as JSON")
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message: str):
+        print(f"error: {message}; see {Path(sys.argv[0]).name} --help", file=sys.stderr)
+        sys.exit(WRONG_INPUT)
+
+
+def setting(text: str) -> tuple[str, str]:
+    """Parse FIELD=VALUE of `--set`."""
+    field, equals, value = text.partition("=")
+    if not equals or not field:
+        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text!r}")
+    return field, value
+
+
+def write_json(path: Path | None, result: object) -> None:
+    """Write the result where `--json` asks for it."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
+    """Call main and exit with its code; a wrong input or a file that cannot be used ends in one line, code 2."""
+    try:
+        code = main(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Standard output would fail once more when Python flushes it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except (ValueError, OSError, FloatingPointError) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = WRONG_INPUT
+    sys.exit(code)
