@@ -1,0 +1,12 @@
+"""Every op, layer, model and optimizer of tfcore beside its reference.
+
+`tests/test_catalog.py` and `scripts/compare_keras.py` run over it; something public in tfcore that no entry proves
+makes a test fail.
+"""
+
+from tests.catalog import layers, models, operations, optimizers
+from tests.catalog.entry import Entry
+
+ENTRIES: dict[str, Entry] = {
+    entry.name: entry for entry in (*operations.ENTRIES, *layers.ENTRIES, *models.ENTRIES, *optimizers.ENTRIES)
+}
