@@ -80,6 +80,17 @@ class Run:
         """Read a JSON file of the folder."""
         return json.loads((self.folder / name).read_text())
 
+    def class_names(self) -> list[str]:
+        """The names of the classes that the run was trained on.
+
+        Raises:
+            ValueError: if the training never began.
+        """
+        environment = self.read_json("environment.json")
+        if "class_names" not in environment:
+            raise ValueError(f"{self.folder}: its training never began: nothing to evaluate")
+        return environment["class_names"]
+
     def write_history(self, rows: list[dict]) -> None:
         """Write history.csv with a row an epoch, whole or not at all."""
         text = io.StringIO()

@@ -57,7 +57,7 @@ def make_train_step(
     in the run, folded into `key` for the random layers. Traced once for each batch shape.
 
     Raises:
-        RuntimeError: from a call that would trace the step a second time for one shape.
+        RuntimeError: from a call that would trace the step a third time, or for an argument that is no tensor.
     """
     variables = model.named_trainable_variables()
     check_trace = _trace_guard("train step")
@@ -121,13 +121,21 @@ def faster_mode(steps: dict[str, Step], batch: tuple[np.ndarray, np.ndarray], re
 
 
 def _trace_guard(what: str) -> Callable[..., None]:
-    """Return a function to be called while tracing: it raises where a step is traced again without a new shape."""
-    seen: set[tuple] = set()
+    """Return a function to be called while tracing: it raises, with the reason, at a trace that nobody expects.
+
+    Expected are two: the batch and the last, smaller batch of an epoch.
+    """
+    seen: list[tuple] = []
 
     def check(*arguments: tf.Tensor) -> None:
+        for argument in arguments:
+            if not tf.is_tensor(argument):
+                raise RuntimeError(f"the {what} was given {argument!r}, no tensor: each new value would be a new trace")
         signature = tuple((tuple(argument.shape), argument.dtype.name) for argument in arguments)
         if signature in seen:
-            raise RuntimeError(f"the {what} was traced twice for the same shapes {signature}: an argument is no tensor")
-        seen.add(signature)
+            raise RuntimeError(f"the {what} was traced a second time for {signature}")
+        if len(seen) == 2:
+            raise RuntimeError(f"the {what} was traced a third time, for {signature} after {seen[0]} and {seen[1]}")
+        seen.append(signature)
 
     return check

@@ -13,9 +13,11 @@ from tqdm import tqdm
 from loops import checkpoint
 from loops.data.dataset import Dataset
 from loops.data.pipeline import evaluation_batches, steps_per_epoch, train_batches
+from loops.recipes.recipe import Recipe
 from loops.runs import Run
 from loops.steps import Metrics, faster_mode, make_evaluation_step, make_train_step
 from tfcore import random
+from tfcore.module import Module
 from tfcore.optimizers.optimizer import Adam
 from tfcore.precision import POLICIES, LossScale
 
@@ -39,23 +41,15 @@ def train(
         report: called with a line of text for each epoch.
 
     Raises:
-        DataError: if a batch is larger than the train split.
+        ValueError: what `prepare` refuses.
         Interrupted: after Ctrl-C; everything is saved and `resume` continues exactly there.
         FloatingPointError: if an epoch's mean loss is not finite; the last good checkpoint is kept.
     """
     recipe = run.recipe
-    per_epoch = steps_per_epoch(dataset.train, recipe.batch_size)
 
     # Model and state: everything that a checkpoint must hold hangs in `parts` or in `progress`.
     key = random.make_key(recipe.seed)
-    model = recipe.build_model(random.fold_in(key, WEIGHTS), classes=len(dataset.class_names))
-    optimizer = Adam(
-        model.named_trainable_variables(),
-        learning_rate=recipe.learning_rate,
-        beta_1=recipe.beta_1,
-        beta_2=recipe.beta_2,
-        epsilon=recipe.epsilon,
-    )
+    model, optimizer, per_epoch = prepare(recipe, dataset)
     loss_scale = LossScale() if POLICIES[recipe.precision].scaled else None
     metrics, val_metrics = Metrics(), Metrics()
     parts = {"model": model, "optimizer": optimizer, "metrics": metrics}
@@ -85,6 +79,7 @@ def train(
         environment["xla"] = recipe.xla
         train_step = train_step_in(recipe.xla)
     evaluation_step = make_evaluation_step(model, val_metrics, xla=environment["xla"] == "on")
+    environment |= {"data": dataset.source, "class_names": list(dataset.class_names)}
     run.write_json("environment.json", environment)
 
     # Resume.
@@ -173,6 +168,25 @@ def train(
     }
     run.write_json("summary.json", summary)
     return summary
+
+
+def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Adam, int]:
+    """Return (fresh model, its optimizer, steps an epoch) of a recipe on a data set.
+
+    Raises:
+        ValueError: for sizes, rates or a batch size that do not work: call it before anything is written.
+    """
+    per_epoch = steps_per_epoch(dataset.train, recipe.batch_size)
+    key = random.fold_in(random.make_key(recipe.seed), WEIGHTS)
+    model = recipe.build_model(key, classes=len(dataset.class_names))
+    optimizer = Adam(
+        model.named_trainable_variables(),
+        learning_rate=recipe.learning_rate,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+        epsilon=recipe.epsilon,
+    )
+    return model, optimizer, per_epoch
 
 
 def format_row(row: dict, epochs: int) -> str:

@@ -49,9 +49,23 @@ def write_json(path: Path | None, result: object) -> None:
         path.write_text(json.dumps(result, indent=2) + "\n")
 
 
+def import_tensorflow_quietly() -> None:
+    """Import TensorFlow without the log lines that its libraries print before they read TF_CPP_MIN_LOG_LEVEL."""
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
 def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
     """Call main and exit with its code; a wrong input or a file that cannot be used ends in one line, code 2."""
     try:
+        import_tensorflow_quietly()
         code = main(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -63,6 +77,14 @@ def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace
     except (ValueError, OSError, FloatingPointError) as error:
         if arguments.debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         code = WRONG_INPUT
     sys.exit(code)
+
+
+def _one_line(error: Exception) -> str:
+    """The error's message without line breaks, and without the number that Python prints before a system error."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(message.split())

@@ -47,7 +47,7 @@ def parser() -> command_line.Parser:
 def main(arguments) -> int:
     from loops import data, recipes
     from loops.runs import Run
-    from loops.train import Interrupted, train
+    from loops.train import Interrupted, prepare, train
 
     recipe = recipes.get(arguments.recipe)
     folder = arguments.out or Path("runs") / recipe.name
@@ -72,6 +72,7 @@ def main(arguments) -> int:
         recipe = recipe.changed(settings)
         Run.check_new(folder)  # before a download that may take minutes
         dataset = data.load(recipe.dataset, recipe.data)
+        prepare(recipe, dataset)  # what the model, the optimizer or the data refuse, they refuse here
         run = Run.create(folder, recipe)
 
     print(f"{recipe.name} on {dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test examples")

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+IMAGE_SIZE = 32  # pixels a side, of every image set here
+
 
 class DataError(ValueError):
     """A data file or folder that cannot be used; the message says what, where and what to do."""

@@ -17,7 +17,7 @@ class ConvNet(Module):
     319,178 parameters in the published size: "Involutional neural networks" (Keras examples).
 
     Raises:
-        ValueError: for an image size that is not a positive multiple of 4, and what `Conv2D` and `Dense` refuse.
+        ValueError: for an image size that is not a positive multiple of 4, other than three `filters`, and what `Conv2D` and `Dense` refuse.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class ConvNet(Module):
         image_size: int = 32,
         in_channels: int = 3,
         classes: int = 10,
-        filters: tuple[int, int, int] = (32, 64, 64),
+        filters: tuple[int, ...] = (32, 64, 64),
         units: int = 64,
         formulation: str = "tensorflow",
         dtype: tf.DType = tf.float32,
@@ -35,6 +35,8 @@ class ConvNet(Module):
         super().__init__()
         if image_size < 4 or image_size % 4:
             raise ValueError(f"ConvNet: image_size must be a positive multiple of 4 (two poolings), got {image_size}")
+        if len(filters) != 3:
+            raise ValueError(f"ConvNet: filters must be three numbers, one for each convolution, got {filters}")
         self.convolutions = [
             Conv2D(
                 channels=channels,
@@ -44,7 +46,7 @@ class ConvNet(Module):
                 key=random.fold_in(key, site),
                 dtype=dtype,
             )
-            for site, (channels, width) in enumerate(zip((in_channels, *filters), filters, strict=False))
+            for site, (channels, width) in enumerate(zip((in_channels, *filters[:2]), filters, strict=True))
         ]
         flat = (image_size // 4) ** 2 * filters[-1]
         self.hidden = Dense(inputs=flat, units=units, key=random.fold_in(key, 3), dtype=dtype)

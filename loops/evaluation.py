@@ -1,0 +1,56 @@
+"""What a trained model says: metrics over a split, and the classes of single pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from loops.data.dataset import DataError, Split
+from loops.data.pipeline import evaluation_batches
+from loops.steps import Metrics, make_evaluation_step, to_floats
+from tfcore.module import Module
+from tfcore.ops.activations import softmax
+from tfcore.ops.losses import top_k_accuracy
+from tfcore.precision import statistics_dtype
+
+TOP_K = 5
+
+
+def evaluate(model: Module, split: Split, *, batch_size: int) -> dict[str, float]:
+    """Return mean loss, accuracy and top-5 accuracy of `model` over a split."""
+    metrics = Metrics()
+    step = make_evaluation_step(model, metrics)
+    in_top = 0
+    for inputs, labels in evaluation_batches(split, batch_size):
+        logits = step(tf.constant(inputs), tf.constant(labels))  # (B, classes)
+        in_top += int(tf.math.count_nonzero(top_k_accuracy(tf.constant(labels), logits, k=TOP_K)))
+    return {**metrics.result(), f"top_{TOP_K}_accuracy": in_top / len(split)}
+
+
+def predict(model: Module, inputs: np.ndarray) -> np.ndarray:
+    """Return class probabilities (n, classes) of inputs (n, ...) as stored (uint8 pixels, or floats)."""
+    logits = model(to_floats(tf.constant(inputs)), training=False)
+    return softmax(tf.cast(logits, statistics_dtype(logits.dtype))).numpy()
+
+
+def read_images(paths: Sequence[Path], size: int) -> np.ndarray:
+    """Return pictures (PNG, JPEG, GIF or BMP) as (n, size, size, 3) uint8, scaled where their size is another.
+
+    Raises:
+        DataError: for a file that is missing or no such picture.
+    """
+    images = []
+    for path in paths:
+        try:
+            image = tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)  # (h, w, 3)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}): give the path of a picture") from error
+        except tf.errors.InvalidArgumentError as error:
+            raise DataError(f"{path}: no picture that can be decoded: give a PNG, JPEG, GIF or BMP file") from error
+        if image.shape[:2] != (size, size):
+            # Antialiased, since a photograph is usually many times larger than the model's input.
+            resized = tf.image.resize(tf.cast(image, tf.float32), (size, size), antialias=True)
+            image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+        images.append(image.numpy())
+    return np.stack(images)
