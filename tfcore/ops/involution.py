@@ -84,9 +84,9 @@ def involve_shifted(x: tf.Tensor, kernel: tf.Tensor, window: Window, group_order
 
     @tf.custom_gradient
     def multiply_add(x, kernel):
-        return _shifted_forward(x, kernel, window, group_order), lambda upstream: _shifted_backward(
-            x, kernel, upstream, window, group_order
-        )
+        # In eager mode an outer tape records what happens in here as well, and would keep every tap for it.
+        y = _shifted_forward(tf.stop_gradient(x), tf.stop_gradient(kernel), window, group_order)
+        return y, lambda upstream: _shifted_backward(x, kernel, upstream, window, group_order)
 
     return multiply_add(x, kernel)
 
