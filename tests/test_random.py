@@ -1,0 +1,66 @@
+"""Keys, bits and initializers."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcore import initializers, random
+
+MODES = {
+    "eager": lambda function: function,
+    "graph": tf.function,
+    "xla": lambda function: tf.function(function, jit_compile=True),
+}
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_bits_and_masks_are_equal_in_every_mode(mode):
+    def draw(step):
+        key = random.fold_in(random.fold_in(random.make_key(7), step), 3)
+        return key, random.bits(key, (5, 3)), random.keep_mask(key, (11, 7, 5), 0.3)
+
+    step = tf.constant(123456789012, tf.int64)  # a step beyond 32 bits still gives a key
+    for expected, found in zip(draw(step), MODES[mode](draw)(step), strict=True):
+        np.testing.assert_array_equal(expected, found)
+
+
+def test_keys_differ_by_seed_step_and_site():
+    keys = {
+        tuple(random.fold_in(random.fold_in(random.make_key(seed), step), site).numpy())
+        for seed in range(5)
+        for step in range(7)
+        for site in range(3)
+    }
+    assert len(keys) == 5 * 7 * 3
+    bits = {tuple(random.bits(tf.constant(key), (2,)).numpy()) for key in keys}
+    assert len(bits) == len(keys)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.99])
+def test_mask_drops_at_its_rate(rate):
+    n = 100_003
+    kept = float(tf.reduce_mean(tf.cast(random.keep_mask(random.make_key(1), (n,), rate), tf.float64)))
+    assert abs(kept - (1 - rate)) <= 5 * np.sqrt(rate * (1 - rate) / n)  # five standard deviations
+
+
+def test_uniform_fills_its_range_in_every_dtype_alike():
+    values = random.uniform(random.make_key(2), (100_003,), -3.0, 5.0)
+    assert -3 <= values.numpy().min() < -2.99 and 4.99 < values.numpy().max() < 5
+    assert abs(values.numpy().mean() - 1) < 0.05
+    doubles = random.uniform(random.make_key(2), (100_003,), -3.0, 5.0, tf.float64)
+    np.testing.assert_array_equal(values.numpy().astype(np.float64), doubles)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (3, 3, 5, 11), (1, 1, 3, 9), (64, 4, 16)])
+def test_glorot_uniform_has_keras_distribution(shape):
+    limit = np.sqrt(6 / sum(keras.src.initializers.random_initializers.compute_fans(shape)))
+    large = initializers.glorot_uniform(shape, random.make_key(0))
+    assert large.shape == shape
+    draws = np.concatenate(
+        [initializers.glorot_uniform(shape, random.make_key(seed)).numpy().ravel() for seed in range(50)]
+    )
+    assert 0.95 * limit < np.abs(draws).max() <= limit
+    assert abs(draws.std() / (limit / np.sqrt(3)) - 1) < 0.05
+    twin = keras.initializers.GlorotUniform(seed=0)(shape).numpy()
+    assert np.abs(twin).max() <= limit
