@@ -5,9 +5,11 @@ from pathlib import Path
 from loops import checkpoint
 from loops.recipes.recipe import Recipe
 from loops.runs import Run
-from loops.train import WEIGHTS
 from tfcore import random
 from tfcore.module import Module
+
+# Sites of a run's key: one for the starting weights, one for the random layers.
+WEIGHTS, LAYERS = 0, 1
 
 
 def fresh_model(recipe: Recipe, classes: int) -> Module:

@@ -105,7 +105,7 @@ def to_floats(inputs: tf.Tensor) -> tf.Tensor:
     return tf.cast(inputs, tf.float32) / 255.0 if inputs.dtype == tf.uint8 else inputs
 
 
-def faster_mode(steps: dict[str, Step], batch: tuple[np.ndarray, np.ndarray], repeats: int = 5) -> dict[str, float]:
+def measure_modes(steps: dict[str, Step], batch: tuple[np.ndarray, np.ndarray], repeats: int = 5) -> dict[str, float]:
     """Return the median seconds of each step on one batch, compilation apart. The steps do change their model."""
     arguments = (*map(tf.constant, batch), tf.constant(0, tf.int64))
     seconds = {}

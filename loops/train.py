@@ -14,15 +14,13 @@ from loops import checkpoint
 from loops.data.dataset import Dataset
 from loops.data.pipeline import evaluation_batches, steps_per_epoch, train_batches
 from loops.recipes.recipe import Recipe
+from loops.restore import LAYERS, fresh_model
 from loops.runs import Run
-from loops.steps import Metrics, faster_mode, make_evaluation_step, make_train_step
+from loops.steps import Metrics, make_evaluation_step, make_train_step, measure_modes
 from tfcore import random
 from tfcore.module import Module
 from tfcore.optimizers.optimizer import Adam
 from tfcore.precision import POLICIES, LossScale
-
-# Sites of the run's key: one for the starting weights, one for the random layers.
-WEIGHTS, LAYERS = 0, 1
 
 
 class Interrupted(Exception):
@@ -69,7 +67,7 @@ def train(
         start = checkpoint.capture(parts)
         steps = {mode: train_step_in(mode) for mode in ("off", "on")}
         first = next(train_batches(dataset.train, recipe.batch_size, seed=recipe.seed, epoch=0))
-        seconds = faster_mode(steps, first)
+        seconds = measure_modes(steps, first)
         checkpoint.restore(parts, start, run.folder)  # the measured steps never happened
         environment["xla"] = min(seconds, key=seconds.get)
         environment["xla_measured_ms"] = {mode: round(1000 * value, 2) for mode, value in seconds.items()}
@@ -177,8 +175,7 @@ def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Adam, int]:
         ValueError: for sizes, rates or a batch size that do not work: call it before anything is written.
     """
     per_epoch = steps_per_epoch(dataset.train, recipe.batch_size)
-    key = random.fold_in(random.make_key(recipe.seed), WEIGHTS)
-    model = recipe.build_model(key, classes=len(dataset.class_names))
+    model = fresh_model(recipe, classes=len(dataset.class_names))
     optimizer = Adam(
         model.named_trainable_variables(),
         learning_rate=recipe.learning_rate,

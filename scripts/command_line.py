@@ -27,12 +27,20 @@ class Parser(argparse.ArgumentParser):
             epilog=f"examples:\n{examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        self.add_argument("--json", metavar="FILE", type=Path, help="also write the result as JSON")
+        self.add_argument("--json", metavar="FILE", type=writable_file, help="also write the result as JSON")
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str):
         print(f"error: {message}; see {Path(sys.argv[0]).name} --help", file=sys.stderr)
         sys.exit(WRONG_INPUT)
+
+
+def writable_file(text: str) -> Path:
+    """Parse a path to write to; refused now, not after an hour's work."""
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: give a file in an existing folder")
+    return path
 
 
 def setting(text: str) -> tuple[str, str]:

@@ -115,6 +115,7 @@ BAD_TRAINING = {
     "learning rate": (["inn_cifar10", "--set", "learning_rate=-1"], "learning_rate must be positive"),
     "filters": (["convnet_cifar10", "--set", "filters=8,8"], "three"),
     "unknown option": (["inn_cifar10", "--epoch-count", "3"], "unrecognized arguments"),
+    "unwritable json": (["inn_cifar10", "--json", "/no/such/folder/x.json"], "give a file in an existing folder"),
     "resume without a run": (["inn_cifar10", "--resume"], "no run there"),
 }
 
