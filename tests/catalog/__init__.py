@@ -4,9 +4,10 @@
 makes a test fail.
 """
 
-from tests.catalog import layers, models, operations, optimizers
+from tests.catalog import attention, layers, models, operations, optimizers
 from tests.catalog.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
-    entry.name: entry for entry in (*operations.ENTRIES, *layers.ENTRIES, *models.ENTRIES, *optimizers.ENTRIES)
+    entry.name: entry
+    for entry in (*operations.ENTRIES, *layers.ENTRIES, *attention.ENTRIES, *models.ENTRIES, *optimizers.ENTRIES)
 }

@@ -1,0 +1,222 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762, section 3.2.1), in two formulations.
+
+Glossary: B batch, N heads, T query positions, S key positions, d head width (e of the values), b keys in a block.
+
+Softmax runs in float32 at least. A query that may attend to no key (a row of the mask that is all False) gets zeros, in
+the output and in every gradient, not NaN.
+"""
+
+import tensorflow as tf
+
+from tfcore import random
+from tfcore.precision import statistics_dtype
+
+# Keys in a block: the unit in which `chunked` works and in which dropout masks are drawn, so that both formulations
+# drop the same weights. Large enough for the matrix products to run at full speed.
+BLOCK = 128
+
+
+def attend(
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    *,
+    scale: float | tf.Tensor,
+    mask: tf.Tensor | None = None,
+    dropout_rate: float = 0.0,
+    dropout_key: tf.Tensor | None = None,
+    formulation: str = "direct",
+) -> tf.Tensor:
+    """softmax(scale · Q Kᵀ) V: (B, N, T, d), (B, N, S, d), (B, N, S, e) -> (B, N, T, e) (equation 1).
+
+    Args:
+        scale: factor of the scores, usually 1/√d; a tensor () receives its gradient.
+        mask: bool, broadcastable to (B, N, T, S); True where a query may attend to a key.
+        dropout_rate: share of the weights set to zero after the softmax (0 in inference).
+        dropout_key: (2,) key of the mask; needed where the rate is above 0.
+        formulation: "direct" holds all T × S weights (the one to study), "chunked" never more than T × 128 of them.
+
+    Raises:
+        ValueError: for a mask that does not fit, a rate outside [0, 1), a rate without a key, an unknown formulation.
+    """
+    _check(query, key, value, mask, dropout_rate, dropout_key)
+    if formulation not in FORMULATIONS:
+        raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, got {formulation!r}")
+    query = query * tf.cast(scale, query.dtype)  # (B, N, T, d): T·d products instead of T·S
+    return FORMULATIONS[formulation](query, key, value, mask, dropout_rate, dropout_key)
+
+
+def attention_weights(
+    query: tf.Tensor, key: tf.Tensor, *, scale: float | tf.Tensor, mask: tf.Tensor | None = None
+) -> tf.Tensor:
+    """softmax(scale · Q Kᵀ): (B, N, T, d), (B, N, S, d) -> (B, N, T, S), before dropout; rows sum to 1 (masked: 0)."""
+    _check(query, key, key, mask, 0.0, None)
+    return _weights(query * tf.cast(scale, query.dtype), key, mask)
+
+
+def attend_direct(query, key, value, mask, dropout_rate, dropout_key) -> tf.Tensor:
+    """Attention as the paper writes it, with the matrix of all weights."""
+    weights = _weights(query, key, mask)  # (B, N, T, S)
+    if dropout_rate > 0:
+        blocks = [_keep(dropout_key, block, query, dropout_rate) for block in range(_block_count(key))]
+        kept = tf.concat(blocks, axis=3)[:, :, :, : key.shape[2]]  # (B, N, T, S)
+        weights = tf.where(kept, weights / (1.0 - dropout_rate), 0.0)  # (B, N, T, S)
+    return tf.matmul(tf.cast(weights, value.dtype), value)  # (B, N, T, S) x (B, N, S, e) -> (B, N, T, e)
+
+
+def attend_chunked(query, key, value, mask, dropout_rate, dropout_key) -> tf.Tensor:
+    """Attention over blocks of keys with a running softmax (Milakov and Gimelshein 2018; Rabe and Staats 2021).
+
+    With m the running maximum of the scores s, l the running sum of exp(s − m) and y the running output:
+
+        m' = max(m, max s)      l' = l·exp(m − m') + Σ exp(s − m')      y' = y·exp(m − m') + exp(s − m') V
+
+    The backward pass computes each block's weights P = exp(s − m − log l) again (Dao et al. 2022, appendix B.2):
+
+        ∂V = Pᵀ ∂Y      ∂P = ∂Y Vᵀ      ∂S = P ∘ (∂P − rowsum(∂Y ∘ Y))      ∂Q = ∂S K      ∂K = ∂Sᵀ Q
+
+    Dropout multiplies P in Y, ∂V and ∂P by the block's mask, which is drawn again, not stored.
+    """
+    high = statistics_dtype(query.dtype)
+    size, count = key.shape[2], _block_count(key)
+    surplus = count * BLOCK - size
+    if surplus:  # the last block is filled up with keys that nobody may attend to
+        key, value = (tf.pad(x, [[0, 0], [0, 0], [0, surplus], [0, 0]]) for x in (key, value))
+        real = tf.reshape(tf.range(count * BLOCK) < size, [1, 1, 1, -1])
+        if mask is None:
+            mask = real  # (1, 1, 1, S)
+        else:
+            mask = (tf.pad(mask, [[0, 0], [0, 0], [0, 0], [0, surplus]]) if mask.shape[3] > 1 else mask) & real
+
+    def keys_of(x, block):
+        return tf.slice(x, [0, 0, block * BLOCK, 0], [-1, -1, BLOCK, -1])  # (B, N, S, .) -> (B, N, b, .)
+
+    def scores_of(query, keys, block):
+        scores = tf.cast(tf.matmul(query, keys, transpose_b=True), high)  # (B, N, T, b)
+        if mask is None:
+            return scores
+        allowed = mask if mask.shape[3] == 1 else tf.slice(mask, [0, 0, 0, block * BLOCK], [-1, -1, -1, BLOCK])
+        return tf.where(allowed, scores, -float("inf"))
+
+    def drop(weights, block):
+        if dropout_rate == 0:
+            return weights
+        return tf.where(_keep(dropout_key, block, query, dropout_rate), weights / (1.0 - dropout_rate), 0.0)
+
+    @tf.custom_gradient
+    def run(query, key, value):
+        # In eager mode an outer tape would record what happens in here, and keep every block for it.
+        output, log_sum = forward(*map(tf.stop_gradient, (query, key, value)))
+        return tf.cast(output, value.dtype), lambda upstream: backward(query, key, value, output, log_sum, upstream)
+
+    def forward(query, key, value):
+        def step(block, maximum, total, output):
+            scores = scores_of(query, keys_of(key, block), block)  # (B, N, T, b)
+            new = tf.maximum(maximum, tf.reduce_max(scores, axis=3, keepdims=True))  # (B, N, T, 1)
+            weights = tf.exp(scores - _finite(new))  # (B, N, T, b)
+            shrink = tf.exp(maximum - _finite(new))  # (B, N, T, 1)
+            total = total * shrink + tf.reduce_sum(weights, axis=3, keepdims=True)
+            part = tf.matmul(tf.cast(drop(weights, block), value.dtype), keys_of(value, block))  # (B, N, T, e)
+            return block + 1, new, total, output * shrink + tf.cast(part, high)
+
+        rows = tf.zeros_like(query[:, :, :, :1], high)  # (B, N, T, 1)
+        output = tf.zeros(tf.concat([tf.shape(query)[:3], [value.shape[3]]], axis=0), high)  # (B, N, T, e)
+        _, maximum, total, output = _loop(count, step, (0, rows - float("inf"), rows, output))
+        return tf.math.divide_no_nan(output, total), _finite(maximum) + tf.math.log(total)  # (B, N, T, e or 1)
+
+    def backward(query, key, value, output, log_sum, upstream):
+        inner = tf.reduce_sum(tf.cast(upstream, high) * output, axis=3, keepdims=True)  # (B, N, T, 1)
+
+        def step(block, grad_query, grads_key, grads_value):
+            keys, values = keys_of(key, block), keys_of(value, block)  # (B, N, b, d), (B, N, b, e)
+            weights = tf.exp(scores_of(query, keys, block) - _finite(log_sum))  # (B, N, T, b)
+            part = tf.cast(drop(weights, block), value.dtype)  # (B, N, T, b)
+            grad_values = tf.matmul(part, upstream, transpose_a=True)  # (B, N, b, e)
+            grad_weights = tf.cast(tf.matmul(upstream, values, transpose_b=True), high)  # (B, N, T, b)
+            grad_scores = tf.cast(weights * (drop(grad_weights, block) - inner), query.dtype)  # (B, N, T, b)
+            grad_keys = tf.matmul(grad_scores, query, transpose_a=True)  # (B, N, b, d)
+            grad_query += tf.matmul(grad_scores, keys)  # (B, N, T, d)
+            return block + 1, grad_query, grads_key.write(block, grad_keys), grads_value.write(block, grad_values)
+
+        grads = [
+            tf.TensorArray(x.dtype, size=count, element_shape=[*x.shape[:2], BLOCK, x.shape[3]]) for x in (key, value)
+        ]
+        _, grad_query, *grads = _loop(count, step, (0, tf.zeros_like(query), *grads))
+        return grad_query, *(_join_blocks(array.stack()) for array in grads)
+
+    return run(query, key, value)
+
+
+def _loop(count, step, state):
+    """Run `step` `count` times: a loop and not a list, since a compiler sees no two blocks of it at once.
+
+    Written out, XLA joins the products of one query with all blocks of keys into the very T × S matrix that is to be
+    avoided, and TensorFlow's graph optimizer reuses the forward pass's scores in the backward pass, keeping them all.
+    """
+    if count == 1:
+        return step(*state)
+    return tf.while_loop(lambda block, *_: block < count, step, state, parallel_iterations=1, maximum_iterations=count)
+
+
+def _join_blocks(blocks):
+    """(S / b, B, N, b, d) -> (B, N, S, d)."""
+    blocks = tf.transpose(blocks, [1, 2, 0, 3, 4])  # (B, N, S / b, b, d)
+    shape = tf.shape(blocks)
+    return tf.reshape(blocks, [shape[0], shape[1], -1, blocks.shape[4]])  # (B, N, S, d)
+
+
+def _weights(query, key, mask):
+    """softmax(Q Kᵀ) over the keys that the mask allows: (B, N, T, d), (B, N, S, d) -> (B, N, T, S)."""
+    scores = tf.matmul(query, key, transpose_b=True)  # (B, N, T, d) x (B, N, S, d) -> (B, N, T, S)
+    scores = tf.cast(scores, statistics_dtype(scores.dtype))
+    if mask is not None:
+        scores = tf.where(mask, scores, -float("inf"))
+    # The shift changes no weight, so no gradient needs to flow through it.
+    highest = tf.stop_gradient(tf.reduce_max(scores, axis=3, keepdims=True))  # (B, N, T, 1)
+    exponentials = tf.exp(scores - _finite(highest))  # (B, N, T, S)
+    return tf.math.divide_no_nan(exponentials, tf.reduce_sum(exponentials, axis=3, keepdims=True))
+
+
+def _finite(x):
+    """−∞, the maximum over no key at all, becomes 0: exp(−∞ − 0) = 0, where exp(−∞ − (−∞)) would be NaN."""
+    return tf.where(tf.math.is_inf(x), tf.zeros([], x.dtype), x)
+
+
+def _block_count(key) -> int:
+    """How many blocks of BLOCK keys cover all keys."""
+    return -(-key.shape[2] // BLOCK)
+
+
+def _keep(dropout_key, block, query, rate):
+    """The dropout mask (B, N, T, b) of one block of keys: a function of the key and the position alone."""
+    shape = tf.concat([tf.shape(query)[:3], [BLOCK]], axis=0)
+    return random.keep_mask(random.fold_in(dropout_key, block), shape, rate)
+
+
+def _check(query, key, value, mask, dropout_rate, dropout_key) -> None:
+    if not query.shape.rank == key.shape.rank == value.shape.rank == 4:
+        raise ValueError(
+            "query, key and value must be (B, N, positions, width), got ranks "
+            f"{query.shape.rank}, {key.shape.rank} and {value.shape.rank}"
+        )
+    if query.shape[3] != key.shape[3] or key.shape[2] != value.shape[2]:
+        raise ValueError(
+            "query and key must have one width, key and value one number of positions, got "
+            f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+        )
+    if mask is not None:
+        full = (*query.shape[:3], key.shape[2])
+        fits = mask.shape.rank == 4 and all(
+            m is None or f is None or m in (1, f) for m, f in zip(mask.shape, full, strict=True)
+        )
+        if mask.dtype != tf.bool or not fits:
+            raise ValueError(
+                f"mask must be bool and broadcast to (B, N, T, S) = {full}, got {mask.dtype.name} {tuple(mask.shape)}"
+            )
+    if not 0 <= dropout_rate < 1:
+        raise ValueError(f"dropout_rate must be at least 0 and below 1, got {dropout_rate}")
+    if dropout_rate > 0 and dropout_key is None:
+        raise ValueError("attention dropout needs a dropout_key, such as tfcore.random.make_key(seed)")
+
+
+FORMULATIONS = {"direct": attend_direct, "chunked": attend_chunked}
