@@ -1,0 +1,216 @@
+"""Draw and print what runs and recipes are made of: train images, learning curves, parameters, involution kernels.
+
+A run is shown with the weights of its best epoch, a recipe with fresh ones. Pictures go to the run's figures folder
+(a recipe's to runs/RECIPE-figures) or to --out; of several runs, each to a folder of its own below --out, and their
+curves side by side into one picture.
+"""
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import command_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from loops.data.dataset import Dataset
+    from loops.recipes.recipe import Recipe
+    from loops.runs import Run
+
+EXAMPLES = """\
+  python scripts/visualize.py runs/inn_cifar10
+  python scripts/visualize.py runs/inn_cifar10 runs/convnet_cifar10 --what curves --out figures
+  python scripts/visualize.py inn_cifar10 convnet_cifar10 --what parameters
+  python scripts/visualize.py inn_cifar10 --data sample --what kernels      the weights before training
+"""
+CHOICES = ("samples", "curves", "parameters", "kernels", "all")
+SAMPLES = 25
+HEATMAPS = 10
+
+
+class Subject(NamedTuple):
+    """What to show: a run, or (run None) a recipe with fresh weights, and where its pictures go."""
+
+    label: str
+    recipe: "Recipe"
+    run: "Run | None"
+    figures: Path
+
+
+def parser() -> command_line.Parser:
+    parser = command_line.Parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "subjects",
+        metavar="RUN|RECIPE",
+        nargs="+",
+        help="a run folder, or the name of a recipe (write ./NAME for a run folder with the name of a recipe)",
+    )
+    parser.add_argument("--what", choices=CHOICES, default="all", help="all (default): whatever there is to show")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the pictures")
+    parser.add_argument("--data", metavar="auto|sample|DIR", help="data to show instead of the recipe's, see train.py")
+    return parser
+
+
+def main(arguments) -> int:
+    chosen = subjects(arguments)
+    result = {"figures": [], "parameters": {}}
+    if arguments.what in ("parameters", "all"):
+        result["parameters"] = print_parameters(chosen)
+    for path, figure in pictures(chosen, arguments):
+        save(figure, path)
+        print(path, flush=True)
+        result["figures"].append(str(path))
+    command_line.write_json(arguments.json, result)
+    return 0
+
+
+def subjects(arguments) -> list[Subject]:
+    """Find the runs and recipes that the command line names."""
+    from loops import recipes
+    from loops.recipes.recipe import nearest
+    from loops.runs import Run
+
+    runs: dict[str, Run] = {}
+    for text in arguments.subjects:
+        if text in recipes.RECIPES:
+            continue
+        if not Path(text).exists():
+            raise ValueError(f"{text}: neither a run folder nor a recipe{nearest(text, recipes.RECIPES)}")
+        runs[text] = Run.open(Path(text))
+    # Runs are told apart by their paths below the deepest folder that holds them all: mostly just by their names.
+    places = {text: run.folder.resolve() for text, run in runs.items()}
+    above = os.path.commonpath([place.parent for place in places.values()]) if places else ""
+
+    found: list[Subject] = []
+    for text in arguments.subjects:
+        if text in runs:
+            label, recipe, figures = os.path.relpath(places[text], above), runs[text].recipe, Path(text) / "figures"
+        else:
+            label, recipe, figures = f"{text}-fresh", recipes.get(text), Path("runs") / f"{text}-figures"
+        if label in [subject.label for subject in found]:
+            raise ValueError(f"{text} is named twice: name each run and recipe once")
+        if arguments.data is not None:
+            recipe = recipe.changed([("data", arguments.data)])
+        if arguments.out is not None:
+            figures = arguments.out / label if len(arguments.subjects) > 1 else arguments.out
+        found.append(Subject(label, recipe, runs.get(text), figures))
+    return found
+
+
+def print_parameters(chosen: list[Subject]) -> dict[str, dict[str, int]]:
+    """Print the parameter tables; return label -> their sums."""
+    from loops.data import CLASSES
+    from loops.restore import fresh_model
+    from tfcore.inspect.report import count_parameters, parameter_table
+
+    sums = {}
+    for subject in chosen:
+        model = fresh_model(subject.recipe, CLASSES[subject.recipe.dataset])
+        prefix = "" if subject.run is None else f"{subject.label}: "
+        print(f"{prefix}{subject.recipe.name}\n\n{parameter_table(model)}\n", flush=True)
+        total, trained = count_parameters(model)
+        sums[subject.label] = {"total": total, "trained": trained}
+    return sums
+
+
+def pictures(chosen: list[Subject], arguments) -> Iterator[tuple[Path, "Figure"]]:
+    """Yield (path, picture) of all that is wanted, one after the other."""
+    what = arguments.what
+    if what == "parameters":
+        return  # needs neither matplotlib nor data
+    try:
+        import tfcore.inspect.figures  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] != "matplotlib":
+            raise
+        raise ValueError("pictures need matplotlib, which is not installed: pip install -e '.[plots]'") from None
+    from loops import data
+
+    if what in ("curves", "all"):
+        # `all` leaves out what cannot be; asked for by name, it is an error.
+        runs = [subject for subject in chosen if subject.run is not None or what == "curves"]
+        if runs:
+            name = "curves.png" if len(runs) == 1 else "curves-side-by-side.png"
+            yield (arguments.out or runs[0].figures) / name, curves(runs)
+    load = cache(data.load)  # several runs mostly share their data
+    for subject in chosen:
+        if what == "kernels" and not has_involutions(subject):
+            raise ValueError(f"{subject.label}: a {subject.recipe.name} has no involutions, hence no kernels to show")
+        dataset = load(subject.recipe.dataset, subject.recipe.data) if what != "curves" else None
+        if what in ("samples", "all"):
+            yield subject.figures / "samples.png", samples(subject, dataset)
+        if what in ("kernels", "all") and has_involutions(subject):
+            yield subject.figures / "kernels.png", kernels(subject, dataset)
+
+
+def curves(runs: list[Subject]) -> "Figure":
+    """The learning curves of all runs in one picture."""
+    from tfcore.inspect import figures
+
+    histories = {}
+    for subject in runs:
+        if subject.run is None:
+            raise ValueError(f"{subject.recipe.name} is a recipe and has no curves: train it, then name its run folder")
+        histories[subject.label] = subject.run.read_history()
+        if not histories[subject.label]:
+            raise ValueError(f"{subject.label}: no epoch has ended, so there are no curves yet: go on by --resume")
+    return figures.curves(histories)
+
+
+def samples(subject: Subject, dataset: "Dataset") -> "Figure":
+    """Train images that the recipe's seed picks, with the names of their classes."""
+    import numpy as np
+
+    from tfcore.inspect import figures
+
+    split = dataset.train
+    # As for the batches: the seed's 32 bits as an unsigned number, which NumPy's generators need.
+    rng = np.random.default_rng(subject.recipe.seed % 2**32)
+    picked = rng.choice(len(split), size=min(SAMPLES, len(split)), replace=False)
+    names = [dataset.class_names[label] for label in split.labels[picked]]
+    title = f"{dataset.name}: {len(picked)} of {len(split):,} train images"
+    return figures.image_grid(split.inputs[picked], names, title=title)
+
+
+def has_involutions(subject: Subject) -> bool:
+    """Whether the subject's model is an involution network."""
+    from loops.recipes.inn import InnRecipe
+
+    return isinstance(subject.recipe, InnRecipe)
+
+
+def kernels(subject: Subject, dataset: "Dataset") -> "Figure":
+    """The first test images, each with the heat maps of the involutions' kernels."""
+    import tensorflow as tf
+
+    from loops.restore import fresh_model, restored_model
+    from loops.steps import to_floats
+    from tfcore.inspect import figures
+
+    if subject.run is None:
+        model, weights = fresh_model(subject.recipe, len(dataset.class_names)), "fresh weights"
+    else:
+        model, weights = restored_model(subject.run, len(dataset.class_names)), "weights of the best epoch"
+    images, labels = dataset.test.inputs[:HEATMAPS], dataset.test.labels[:HEATMAPS]
+    _, found = model.features(to_floats(tf.constant(images)))
+    maps = [figures.tap_sums(kernel.numpy()) for kernel in found]
+    names = [dataset.class_names[label] for label in labels]
+    return figures.kernel_heatmaps(images, maps, names=names, title=f"{subject.label}, {weights}")
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write the picture, whole or not at all."""
+    from loops.checkpoint import write_atomically
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path.parent}: cannot be made ({error.strerror}): name another folder by --out") from error
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+
+
+if __name__ == "__main__":
+    command_line.run(main, parser().parse_args())

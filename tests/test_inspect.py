@@ -1,0 +1,137 @@
+"""Figures and the parameter table: the numbers they show, and that all of it can be read."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from loops import recipes
+from loops.restore import fresh_model
+from tfcore.inspect import figures
+from tfcore.inspect.report import count_parameters, parameter_table
+
+
+def _history(epochs, scale=1.0):
+    return [
+        {
+            "epoch": epoch,
+            "loss": scale * 2 / epoch,
+            "accuracy": 0.5 - 0.4 / epoch,
+            "val_loss": scale * 2.2 / epoch,
+            "val_accuracy": 0.4 - 0.3 / epoch,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def test_tap_sums():
+    kernel = np.random.default_rng(0).normal(size=(2, 3, 5, 49, 1, 7)).astype(np.float32)
+    maps = figures.tap_sums(kernel)
+    assert maps.shape == (2, 3, 5)
+    for index in np.ndindex(2, 3, 5):
+        expected = sum(float(kernel[*index, tap, 0, group]) for tap in range(49) for group in range(7)) / 7
+        assert maps[index] == pytest.approx(expected, abs=1e-4)
+    half = tf.ones((1, 2, 3, 289, 1, 1), tf.bfloat16).numpy()  # which has no number 289
+    np.testing.assert_array_equal(figures.tap_sums(half), np.full((1, 2, 3), 289, np.float32))
+
+
+def test_a_column_of_heatmaps_has_one_scale():
+    maps = [np.linspace(start, 1, 3 * 4 * 4).reshape(3, 4, 4) for start in (0, -7)] + [np.full((3, 2, 2), 5.0)]
+    figure = figures.kernel_heatmaps(np.zeros((3, 8, 8, 3), np.uint8), maps, names=["a", "b", "c"])
+    figure.draw_without_rendering()
+    scales = [panel.images[0].get_clim() for panel in figure.axes if panel.images][3:]
+    for column, heat in enumerate(maps[:2]):
+        assert scales[3 * column : 3 * column + 3] == [pytest.approx(np.percentile(heat, (5, 95)))] * 3
+    assert len(set(scales[6:])) == 1 and scales[6][0] < 5 < scales[6][1]
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_curves_show_the_histories_on_common_axes(count):
+    histories = {f"run {number}": _history(number + 1, scale=number + 1) for number in range(count)}
+    figure = figures.curves(histories)
+    losses, accuracies = figure.axes[::2], figure.axes[1::2]
+    assert [panel.get_title() for panel in losses] == list(histories)
+    for panel, rows in zip(losses, histories.values(), strict=True):
+        for line, column in zip(panel.lines, ("loss", "val_loss"), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), [row[column] for row in rows])
+    for panel, rows in zip(accuracies, histories.values(), strict=True):
+        for line, column in zip(panel.lines, ("accuracy", "val_accuracy"), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), [row[column] for row in rows])
+    for group in (losses, accuracies):
+        assert len({panel.get_ylim() for panel in group}) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train", "validation"]
+
+
+# Not to be read as mathematics: there is no symbol \\strange.
+LONG = r"a_$\strange$_name with words/and_a_folder_with_no_end_of_words"
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        figures.curves({f"{LONG} {number}": _history(100) for number in range(6)}, title=LONG),
+        figures.image_grid(
+            np.zeros((7, 8, 8, 3), np.uint8), ["hourglass on antidiagonal"] * 6 + [r"$\strange$"], title=LONG
+        ),
+        figures.kernel_heatmaps(
+            np.zeros((3, 8, 8, 3), np.uint8),
+            [np.arange(48.0).reshape(3, 4, 4) * scale for scale in (1, 1e-6, 1e6)],
+            names=["hourglass on antidiagonal"] * 3,
+            title=LONG,
+        ),
+    ],
+    ids=["curves", "image_grid", "kernel_heatmaps"],
+)
+def test_no_texts_overlap_or_leave_the_picture(figure):
+    figure.draw_without_rendering()
+    texts = [text for text in _texts(figure) if text.get_visible() and text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(texts) >= 8
+    for i, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, texts[i]
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, texts[i]
+        for j in range(i):
+            assert not box.overlaps(boxes[j]), (texts[i], texts[j])
+
+
+def _texts(figure):
+    """All texts that are drawn: headline, legend, titles, labels of axes and of the ticks in view."""
+    yield from figure.texts
+    for legend in figure.legends:
+        yield from legend.get_texts()
+    for panel in figure.axes:
+        yield panel.title
+        for axis in (panel.xaxis, panel.yaxis) if panel.axison else ():
+            low, high = sorted(axis.get_view_interval())
+            yield axis.label
+            yield from (tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "trained_count"), [("convnet_cifar10", 319_178, 319_178), ("inn_cifar10", 13_080, 13_074)]
+)
+def test_parameter_table(name, total, trained_count):
+    model = fresh_model(recipes.get(name), 10)
+    assert count_parameters(model) == (total, trained_count)
+    lines = parameter_table(model).splitlines()
+    sums = {line.rsplit(None, 1)[0]: line.split()[-1] for line in lines[-3:]}
+    assert sums == {
+        "total": f"{total:,}",
+        "trained": f"{trained_count:,}",
+        "not trained": f"{total - trained_count:,}",
+    }
+    end = lines[0].index("parameters") + len("parameters")
+    counts = [int(line[:end].split()[-1].replace(",", "")) for line in lines[2:-4]]
+    layers = [count for line, count in zip(lines[2:-4], counts, strict=True) if not line.startswith(" ")]
+    assert sum(layers) == total  # the layers add up
+    variables = [count for line, count in zip(lines[2:-4], counts, strict=True) if "(" in line]
+    assert variables == [int(np.prod(variable.shape)) for variable in model.named_variables().values()]
+
+
+def test_parameter_table_of_layers_and_trained():
+    lines = parameter_table(fresh_model(recipes.get("inn_cifar10"), 10)).splitlines()
+    rows = [line.split() for line in lines]
+    assert ["involutions/1", "26", "0.2", "%", "24", "of", "26"] in rows
+    assert ["norm", "4", "2", "of", "4"] in rows
+    assert ["moving_mean", "(1,)", "1", "no"] in rows
+    assert ["kernel", "(192,", "64)", "12,288", "yes"] in rows
+    assert ["hidden", "12,352", "94.4", "%", "yes"] in rows
