@@ -56,10 +56,10 @@ class Run:
             raise ValueError(f"{folder}: no run there (no recipe.json): give the --out folder of a training")
         try:
             values = json.loads(path.read_text())
-            name = values["name"]
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+            recipe = recipes.get(str(values["name"])).from_json(values)
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged ({error}): start the run anew in another folder") from error
-        return cls(folder, recipes.get(name).from_json(values))
+        return cls(folder, recipe)
 
     @property
     def checkpoints(self) -> Path:
@@ -100,13 +100,20 @@ class Run:
         checkpoint.write_atomically(self.folder / "history.csv", lambda file: file.write(text.getvalue().encode()))
 
     def read_history(self) -> list[dict]:
-        """Return the rows of history.csv, numbers as numbers; [] before the first epoch has ended."""
+        """Return the rows of history.csv, numbers as numbers; [] before the first epoch has ended.
+
+        Raises:
+            ValueError: for a damaged file.
+        """
         path = self.folder / "history.csv"
         if not path.exists():
             return []
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
-        return [{name: _number(text) for name, text in row.items()} for row in rows]
+        try:
+            with open(path, newline="") as file:
+                rows = list(csv.DictReader(file))
+            return [{name: _number(text) for name, text in row.items()} for row in rows]
+        except (AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: damaged ({error}): the checkpoints are not; move the file away") from error
 
 
 def _number(text: str) -> int | float:

@@ -169,9 +169,14 @@ def test_a_damaged_run_is_one_line(call, tmp_path):
     best.write_bytes(best.read_bytes()[:5000])
     code, _, error = call("evaluate", out)
     assert code == 2 and _is_one_line(error) and f"{best}: damaged" in error
-    (out / "recipe.json").write_text("{")
-    code, _, error = call("evaluate", out)
-    assert code == 2 and _is_one_line(error) and "recipe.json: damaged" in error
+    (out / "history.csv").write_text("epoch,loss\n1,low\n")
+    code, _, error = call("train", "convnet_cifar10", "--out", out, "--resume", "--epochs", 2)
+    assert code == 2 and _is_one_line(error) and "history.csv: damaged" in error
+    recipe = json.loads((out / "recipe.json").read_text())
+    for text in ("{", "[]", '{"name": ["a"]}', json.dumps({**recipe, "epochs": "x"}), json.dumps({**recipe, "xla": 1})):
+        (out / "recipe.json").write_text(text)
+        code, _, error = call("evaluate", out)
+        assert code == 2 and _is_one_line(error) and "recipe.json: damaged" in error, text
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -1,4 +1,14 @@
-"""System 1: an involution network against a convolution network on CIFAR-10."""
+"""System 1: an involution network against a convolution network on CIFAR-10.
+
+    python scripts/train.py convnet_cifar10 --data DIR
+    python scripts/train.py inn_cifar10 --data DIR --seed 0        (1, 2)
+
+Published ("Involutional neural networks", Keras examples), validation accuracy after 20 epochs: ConvNet 0.7184 (rerun
+0.7097), INN 0.4418 (0.4428). Measured by the commands above on CIFAR-10 (JPEG, quality 95), 2 cores of an AMD EPYC
+with AVX-512, no GPU, shared with other work: ConvNet 0.7092 (best epoch 0.7285), INN 0.4290, 0.4323 and 0.4656 for
+seeds 0, 1, 2 (best epochs 0.4320, 0.4342, 0.4656); the fastest epoch took 18.0 s and 11.9 s. The histories lie in
+`results/`.
+"""
 
 import dataclasses
 

@@ -17,7 +17,8 @@ class ConvNet(Module):
     319,178 parameters in the published size: "Involutional neural networks" (Keras examples).
 
     Raises:
-        ValueError: for an image size that is not a positive multiple of 4, other than three `filters`, and what `Conv2D` and `Dense` refuse.
+        ValueError: for an image size that is not a positive multiple of 4, other than three `filters`, and what
+            `Conv2D` and `Dense` refuse.
     """
 
     def __init__(
