@@ -5,7 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-# The program defines `inputs` and `gradients(*inputs)`; the resident memory between "before" and "peak" is its own.
+# The program defines `inputs`, `small` inputs of the same kind, and `gradients(*inputs)`. The small ones come first, so
+# that libraries and compiler are loaded: what the process grows by between "before" and "peak" is the computation's.
 FRAME = """
 import sys
 import tensorflow as tf
@@ -18,6 +19,7 @@ def resident(field):
 mode = sys.argv[1]
 if mode != "eager":
     gradients = tf.function(gradients, jit_compile=mode == "xla")
+gradients(*small)
 print("before", resident("VmRSS"), flush=True)
 [float(tf.reduce_sum(gradient)) for gradient in gradients(*inputs)]
 print("peak", resident("VmHWM"), flush=True)

@@ -123,6 +123,7 @@ from tfcore import random
 from tfcore.ops.attention import attend
 
 inputs = [tf.random.stateless_normal((4, 4, 4096, 64), (0, i)) for i in range(3)]
+small = [x[:1, :, :256] for x in inputs]
 
 def gradients(query, key, value):
     with tf.GradientTape() as tape:

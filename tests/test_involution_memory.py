@@ -8,6 +8,7 @@ PROGRAM = """
 from tfcore.ops.involution import involve
 
 inputs = tf.ones(({batch}, 256, 256, 16)), tf.ones(({batch}, 256, 256, 49, 1))
+small = tf.ones((1, 8, 8, 16)), tf.ones((1, 8, 8, 49, 1))
 
 def gradients(x, kernel):
     with tf.GradientTape() as tape:

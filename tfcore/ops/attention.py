@@ -89,13 +89,13 @@ def attend_chunked(query, key, value, mask, dropout_rate, dropout_key) -> tf.Ten
             mask = (tf.pad(mask, [[0, 0], [0, 0], [0, 0], [0, surplus]]) if mask.shape[3] > 1 else mask) & real
 
     def keys_of(x, block):
-        return tf.slice(x, [0, 0, block * BLOCK, 0], [-1, -1, BLOCK, -1])  # (B, N, S, .) -> (B, N, b, .)
+        return _take_block(x, block, axis=2)  # (B, N, S, .) -> (B, N, b, .)
 
     def scores_of(query, keys, block):
         scores = tf.cast(tf.matmul(query, keys, transpose_b=True), high)  # (B, N, T, b)
         if mask is None:
             return scores
-        allowed = mask if mask.shape[3] == 1 else tf.slice(mask, [0, 0, 0, block * BLOCK], [-1, -1, -1, BLOCK])
+        allowed = mask if mask.shape[3] == 1 else _take_block(mask, block, axis=3)  # (B, N, T, b)
         return tf.where(allowed, scores, -float("inf"))
 
     def drop(weights, block):
@@ -156,6 +156,14 @@ def _loop(count, step, state):
     if count == 1:
         return step(*state)
     return tf.while_loop(lambda block, *_: block < count, step, state, parallel_iterations=1, maximum_iterations=count)
+
+
+def _take_block(x, block, axis):
+    """Keys block · b to (block + 1) · b of an axis."""
+    # A gather from the axis split in two: tf.slice at a computed place makes XLA pad every axis to twice its size.
+    shape = tf.shape(x)
+    split = tf.reshape(x, tf.concat([shape[:axis], [x.shape[axis] // BLOCK, BLOCK], shape[axis + 1 :]], axis=0))
+    return tf.gather(split, block, axis=axis)
 
 
 def _join_blocks(blocks):
