@@ -4,10 +4,11 @@
 makes a test fail.
 """
 
-from tests.catalog import attention, layers, models, operations, optimizers
+from tests.catalog import attention, layers, models, operations, optimizers, sequence
 from tests.catalog.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
-    for entry in (*operations.ENTRIES, *layers.ENTRIES, *attention.ENTRIES, *models.ENTRIES, *optimizers.ENTRIES)
+    for group in (operations, layers, sequence, attention, models, optimizers)
+    for entry in group.ENTRIES
 }

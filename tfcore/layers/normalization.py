@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfcore.module import Module
-from tfcore.ops.normalization import batch_norm, moments, moving_average
+from tfcore.ops.normalization import batch_norm, layer_norm, moments, moving_average
 from tfcore.precision import statistics_dtype, variable_dtype
 
 
@@ -48,3 +48,22 @@ class BatchNorm(Module):
             mean, variance = tf.identity(self.moving_mean), tf.identity(self.moving_variance)
         y = batch_norm(x, mean, variance, self.gamma, self.beta, epsilon=self.epsilon)  # (..., C)
         return tf.cast(y, self.dtype)
+
+
+class LayerNorm(Module):
+    """Layer normalization of each (..., width) over its last axis (Ba et al. 2016).
+
+    Weights: `gamma` (width,) ones, `beta` (width,) zeros. Raises ValueError for a width below 1.
+    """
+
+    def __init__(self, *, width: int, epsilon: float = 1e-6, dtype: tf.DType = tf.float32):
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"LayerNorm: width must be at least 1, got {width}")
+        self.epsilon, self.dtype = epsilon, dtype
+        self.gamma = tf.Variable(tf.ones([width], variable_dtype(dtype)), name="gamma")
+        self.beta = tf.Variable(tf.zeros([width], variable_dtype(dtype)), name="beta")
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        x = tf.cast(x, statistics_dtype(self.dtype))
+        return tf.cast(layer_norm(x, self.gamma, self.beta, epsilon=self.epsilon), self.dtype)  # (..., width)

@@ -8,6 +8,11 @@ def relu(x: tf.Tensor) -> tf.Tensor:
     return tf.nn.relu(x)
 
 
+def gelu(x: tf.Tensor) -> tf.Tensor:
+    """x · Φ(x) = x/2 · (1 + erf(x/√2)), the exact form (Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2)."""
+    return 0.5 * x * (1.0 + tf.math.erf(x * 2.0**-0.5))
+
+
 def log_softmax(logits: tf.Tensor) -> tf.Tensor:
     """x − max x − log Σ exp(x − max x) along the last axis (..., classes); the shift avoids overflow."""
     # The shift changes no value, so no gradient needs to flow through it.

@@ -1,4 +1,4 @@
-"""Batch normalization (Ioffe and Szegedy 2015).
+"""Batch normalization (Ioffe and Szegedy 2015) and layer normalization (Ba et al. 2016).
 
 Glossary: x (..., C) any leading axes; mean, variance, gamma, beta (C,).
 """
@@ -26,3 +26,14 @@ def batch_norm(
 def moving_average(average: tf.Tensor, value: tf.Tensor, momentum: float) -> tf.Tensor:
     """momentum · average + (1 − momentum) · value, the running statistics that inference uses."""
     return average * momentum + value * (1.0 - momentum)
+
+
+def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, *, epsilon: float) -> tf.Tensor:
+    """γ · (x − μ) / √(σ² + ε) + β with μ, σ² of each x (..., C) over its last axis (Ba et al. 2016, section 3).
+
+    Over an axis of size 1 this is β, whatever x is.
+    """
+    mean = tf.reduce_mean(x, axis=-1, keepdims=True)  # (..., 1)
+    centred = x - mean  # (..., C)
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)  # (..., 1)
+    return centred * tf.math.rsqrt(variance + epsilon) * gamma + beta

@@ -52,6 +52,11 @@ def average_pool(
     return tf.nn.avg_pool2d(x, ksize=window.kernel_size, strides=window.stride, padding=window.padding)
 
 
+def global_average_pool(x: tf.Tensor) -> tf.Tensor:
+    """Mean over all positions: (B, T, C) or (B, H, W, C) -> (B, C)."""
+    return tf.reduce_mean(x, axis=list(range(1, x.shape.rank - 1)))
+
+
 def max_pool_tiles(x: tf.Tensor, kernel_size: int) -> tf.Tensor:
     """Max pooling of tiling windows by pairwise maxima."""
     tiles = _tiles(x, kernel_size)  # (B, H', K, W', K, C)

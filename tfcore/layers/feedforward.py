@@ -1,0 +1,65 @@
+"""Position-wise networks between attentions."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfcore import random
+from tfcore.layers.dense import Dense
+from tfcore.layers.dropout import Dropout
+from tfcore.module import Module
+from tfcore.ops.activations import gelu
+
+
+class Mlp(Module):
+    """For each of `units`: Dense → GELU → dropout, after the last one too: (..., inputs) -> (..., units[-1]).
+
+    The vision transformer's block and head (Keras examples). Dropout i has the site `site` + i.
+
+    Raises:
+        ValueError: for no units, sizes below 1, a rate outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        units: Sequence[int],
+        dropout: float,
+        site: int,
+        key: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+    ):
+        super().__init__()
+        if not units:
+            raise ValueError("Mlp: units must name at least one size, got none")
+        widths = (inputs, *units)
+        self.dense = [
+            Dense(inputs=before, units=after, key=random.fold_in(key, i), dtype=dtype)
+            for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        ]
+        self.dropout = [Dropout(dropout, site=site + i, dtype=dtype) for i in range(len(units))]
+
+    def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
+        for dense, dropout in zip(self.dense, self.dropout, strict=True):
+            x = dropout(gelu(dense(x)), training=training, key=key)  # (..., units[i])
+        return x
+
+
+class FeedForward(Module):
+    """Dense → GELU → Dense → dropout: (..., width) -> (..., width), the Perceiver's (Keras examples).
+
+    Raises:
+        ValueError: for sizes below 1, a rate outside [0, 1).
+    """
+
+    def __init__(
+        self, *, width: int, hidden: int, dropout: float, site: int, key: tf.Tensor, dtype: tf.DType = tf.float32
+    ):
+        super().__init__()
+        self.hidden = Dense(inputs=width, units=hidden, key=random.fold_in(key, 0), dtype=dtype)
+        self.output = Dense(inputs=hidden, units=width, key=random.fold_in(key, 1), dtype=dtype)
+        self.dropout = Dropout(dropout, site=site, dtype=dtype)
+
+    def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
+        return self.dropout(self.output(gelu(self.hidden(x))), training=training, key=key)  # (..., width)
