@@ -1,4 +1,9 @@
-"""Entries of `tfcore.optimizers`: 100 steps on random gradients beside Keras's optimizer."""
+"""Entries of `tfcore.optimizers`: 100 steps on random gradients beside Keras's optimizer, or beside the paper in NumPy.
+
+Halfway the learning rate falls to a quarter, so that decay scaled by it and unscaled decay cannot be confused.
+"""
+
+from functools import partial
 
 import keras
 import numpy as np
@@ -7,42 +12,200 @@ import tensorflow as tf
 from tests.catalog.entry import Case, Entry, random_array
 from tests.catalog.twins import EXACT_IN_FLOAT32, keras_floatx
 from tfcore.optimizers import updates
-from tfcore.optimizers.optimizer import Adam
+from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Optimizer
 
 STEPS, SHAPES = 100, ((7, 5), (3,), (2, 3, 5))
+SETTINGS = {**EXACT_IN_FLOAT32, "epsilon": 1e-5}
+# Keras rounds these to float32 as it does β. Without the learning rate in front λ is as much stronger as that is small.
+DECAY, UNSCALED_DECAY, CLIP_NORM = 2.0**-1, 2.0**-8, 2.0**6
+# One application of a formula, in the papers' letters.
+ALPHA, B1, B2, EPSILON, LAMBDA, T = 0.01, 0.8, 0.95, 1e-5, 0.3, 3
 
 
-def _fuzz(ours, theirs, dtype) -> list[tuple]:
+def _fuzz(make_ours, make_theirs, dtype) -> list[tuple]:
     """Feed both the same gradients, of magnitudes from 1e-4 to 1e2, and return the paired variables."""
     start = [random_array(shape, dtype, seed) for seed, shape in enumerate(SHAPES)]
-    our_variables = {str(i): tf.Variable(value) for i, value in enumerate(start)}
-    their_variables = [keras.Variable(value, dtype=dtype.name) for value in start]
-    optimizer = ours(our_variables)
+    start[1][:] = 0  # a bias as it starts: without a norm for LAMB's trust ratio
+    variables = {str(i): tf.Variable(value) for i, value in enumerate(start)}
     rng = np.random.default_rng(5)
-    for _ in range(STEPS):
-        gradients = [tf.constant(rng.standard_normal(shape) * 10 ** rng.uniform(-4, 2), dtype) for shape in SHAPES]
-        optimizer.apply({str(i): gradient for i, gradient in enumerate(gradients)})
-        theirs.apply(gradients, their_variables)
-    return [(a, b.numpy()) for a, b in zip(our_variables.values(), their_variables, strict=True)]
+    with keras_floatx(dtype):
+        ours, theirs = make_ours(variables, **SETTINGS), make_theirs(start)
+        for step in range(STEPS):
+            if step == STEPS // 2:
+                rate = SETTINGS["learning_rate"] / 4
+                ours.learning_rate.assign(rate)
+                theirs.set_learning_rate(rate)
+            gradients = [rng.standard_normal(shape) * 10 ** rng.uniform(-4, 2) for shape in SHAPES]
+            gradients = [gradient.astype(dtype.as_numpy_dtype) for gradient in gradients]
+            ours.apply({str(i): tf.constant(gradient) for i, gradient in enumerate(gradients)})
+            theirs.apply(gradients)
+    return list(zip(variables.values(), theirs.values(), strict=True))
 
 
-def _adam(dtype):
-    settings = {**EXACT_IN_FLOAT32, "epsilon": 1e-5}
+class _Keras:
+    """A Keras optimizer with its variables."""
 
-    def steps():
-        with keras_floatx(dtype):
-            return _fuzz(lambda variables: Adam(variables, **settings), keras.optimizers.Adam(**settings), dtype)
+    def __init__(self, make, start):
+        self.variables = [keras.Variable(value, dtype=value.dtype.name) for value in start]
+        self.optimizer = make(**SETTINGS)
 
-    def ours(gradient, m, v):
-        alpha, t = tf.constant(0.01, dtype), tf.constant(3)
-        return updates.adam(gradient, m, v, t=t, alpha=alpha, beta_1=0.8, beta_2=0.95, epsilon=1e-5)
+    def set_learning_rate(self, rate):
+        self.optimizer.learning_rate = rate
 
-    def theirs_formula(gradient, m, v):
-        m, v = 0.8 * m + 0.2 * gradient, 0.95 * v + 0.05 * gradient**2
-        return -0.01 * np.sqrt(1 - 0.95**3) / (1 - 0.8**3) * m / (tf.sqrt(v) + 1e-5), m, v
+    def apply(self, gradients):
+        self.optimizer.apply([tf.constant(gradient) for gradient in gradients], self.variables)
 
-    gradient, m, v = (random_array((7,), dtype, seed) for seed in range(3))
-    return Case(ours, theirs_formula, (gradient, m, v**2), steps=steps)
+    def values(self):
+        return [variable.numpy() for variable in self.variables]
 
 
-ENTRIES = [Entry("optimizers.Adam 100 steps", (Adam, updates.adam), _adam)]
+class _Paper:
+    """An algorithm in NumPy and float64, whatever the other side computes in."""
+
+    def __init__(self, rule, start):
+        self.rule, self.t, self.alpha = rule, 0, SETTINGS["learning_rate"]
+        self.states = [(value.astype(np.float64), np.zeros(value.shape), np.zeros(value.shape)) for value in start]
+
+    def set_learning_rate(self, rate):
+        self.alpha = rate
+
+    def apply(self, gradients):
+        self.t += 1
+        self.states = [
+            self.rule(gradient.astype(np.float64), *state, self.t, self.alpha)
+            for gradient, state in zip(gradients, self.states, strict=True)
+        ]
+
+    def values(self):
+        return [theta for theta, _, _ in self.states]
+
+
+def _mean_moments(g, m, v):
+    return (
+        SETTINGS["beta_1"] * m + (1 - SETTINGS["beta_1"]) * g,
+        SETTINGS["beta_2"] * v + (1 - SETTINGS["beta_2"]) * g**2,
+    )
+
+
+def _adamw_of_tensorflow_addons(g, theta, m, v, t, alpha):
+    """First the decay, without the learning rate, then Keras's Adam."""
+    theta = theta - UNSCALED_DECAY * theta
+    m, v = _mean_moments(g, m, v)
+    alpha_t = alpha * np.sqrt(1 - SETTINGS["beta_2"] ** t) / (1 - SETTINGS["beta_1"] ** t)
+    return theta - alpha_t * m / (np.sqrt(v) + SETTINGS["epsilon"]), m, v
+
+
+def _lamb_of_the_paper(g, theta, m, v, t, alpha):
+    """Algorithm 2, line by line."""
+    m, v = _mean_moments(g, m, v)
+    m_hat, v_hat = m / (1 - SETTINGS["beta_1"] ** t), v / (1 - SETTINGS["beta_2"] ** t)
+    r = m_hat / (np.sqrt(v_hat) + SETTINGS["epsilon"])
+    direction = r + DECAY * theta
+    length, long = np.sqrt(np.sum(theta**2)), np.sqrt(np.sum(direction**2))
+    return theta - alpha * (length / long if length > 0 and long > 0 else 1.0) * direction, m, v
+
+
+def _moments_of(g, m, v):
+    """(m, v, m̂, √v̂) after step T; differentiable."""
+    m, v = B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g**2
+    return m, v, m / (1 - B1**T), tf.sqrt(v / (1 - B2**T))
+
+
+def _adam_formula(g, m, v):
+    m, v, m_hat, root = _moments_of(g, m, v)
+    # ε̂ below the bias correction is ε̂ / √(1 − β₂ᵗ) beside √v̂.
+    return -ALPHA * m_hat / (root + EPSILON / np.sqrt(1 - B2**T)), m, v
+
+
+def _adamw_formula(rate, g, theta, m, v):
+    delta, m, v = _adam_formula(g, m, v)
+    return delta - rate * theta, m, v
+
+
+def _lamb_formula(g, theta, m, v):
+    m, v, m_hat, root = _moments_of(g, m, v)
+    update = m_hat / (root + EPSILON) + LAMBDA * theta
+    return -ALPHA * tf.sqrt(tf.reduce_sum(theta**2) / tf.reduce_sum(update**2)) * update, m, v
+
+
+def _clip(g, theta, m, v):
+    # One bound that shortens and one that does not.
+    found = [updates.clip_by_global_norm({"g": g, "theta": theta, "m": m, "v": v}, bound) for bound in (2.0, 200.0)]
+    return [(list(clipped.values()), norm) for clipped, norm in found]
+
+
+def _clip_formula(*tensors):
+    return [tf.clip_by_global_norm(tensors, bound) for bound in (2.0, 200.0)]
+
+
+def _entry(name, proves, ours, theirs, make_ours, make_theirs):
+    """One application of a formula, values and gradients, and the 100 steps of the class."""
+
+    def case(dtype):
+        gradient, theta, m, v = (random_array((7,), dtype, seed) for seed in range(4))
+        inputs = (gradient, m, v**2) if theirs is _adam_formula else (gradient, theta, m, v**2)
+        return Case(partial(ours, dtype), theirs, inputs, steps=lambda: _fuzz(make_ours, make_theirs, dtype))
+
+    return Entry(f"optimizers.{name} 100 steps", proves, case)
+
+
+def _apply(formula, settings, dtype, *tensors):
+    step = {"t": tf.constant(T), "alpha": tf.constant(ALPHA, dtype)}
+    return formula(*tensors, **step, beta_1=B1, beta_2=B2, epsilon=EPSILON, **settings)
+
+
+def _formula(formula, **settings):
+    return partial(_apply, formula, settings)
+
+
+ENTRIES = [
+    _entry(
+        "Adam",
+        (Optimizer, Adam, updates.adam),
+        _formula(updates.adam),
+        _adam_formula,
+        Adam,
+        partial(_Keras, keras.optimizers.Adam),
+    ),
+    _entry(
+        "AdamW scaled decay",
+        (AdamW, updates.adamw),
+        _formula(updates.adamw, weight_decay=LAMBDA, decay="scaled"),
+        partial(_adamw_formula, ALPHA * LAMBDA),
+        partial(AdamW, weight_decay=DECAY),
+        partial(_Keras, partial(keras.optimizers.AdamW, weight_decay=DECAY)),
+    ),
+    _entry(
+        "AdamW unscaled decay",
+        (AdamW, updates.adamw),
+        _formula(updates.adamw, weight_decay=LAMBDA, decay="unscaled"),
+        partial(_adamw_formula, LAMBDA),
+        partial(AdamW, weight_decay=UNSCALED_DECAY, decay="unscaled"),
+        partial(_Paper, _adamw_of_tensorflow_addons),
+    ),
+    # Keras's Lamb decays outside the trust ratio: without decay the two must agree.
+    _entry(
+        "Lamb",
+        (Lamb, updates.lamb),
+        _formula(updates.lamb, weight_decay=LAMBDA),
+        _lamb_formula,
+        Lamb,
+        partial(_Keras, keras.optimizers.Lamb),
+    ),
+    _entry(
+        "Lamb with decay",
+        (Lamb, updates.lamb),
+        _formula(updates.lamb, weight_decay=LAMBDA),
+        _lamb_formula,
+        partial(Lamb, weight_decay=DECAY),
+        partial(_Paper, _lamb_of_the_paper),
+    ),
+    _entry(
+        "clip_by_global_norm",
+        (updates.clip_by_global_norm,),
+        lambda dtype, *tensors: _clip(*tensors),
+        _clip_formula,
+        partial(Adam, clip_norm=CLIP_NORM),
+        partial(_Keras, partial(keras.optimizers.Adam, global_clipnorm=CLIP_NORM)),
+    ),
+]

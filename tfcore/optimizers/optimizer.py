@@ -1,45 +1,44 @@
 """Optimizers as classes: they keep the slots and the learning rate; the formulas stand in `updates.py`."""
 
+import math
+import typing
+
 import tensorflow as tf
 
 from tfcore.module import Module
 from tfcore.optimizers import updates
 
 
-class Adam(Module):
-    """Adam (Kingma and Ba 2015) for a fixed set of variables; defaults as in Keras.
+class Optimizer(Module):
+    """What all optimizers share: learning rate, step count, slots, clipping and the assignment in place.
+
+    A subclass names its `slots`, each of which becomes an attribute {parameter name: variable}, and defines
+    `_update(gradient, theta, *slots, t, alpha) -> (Δθ, *slots)` for one parameter.
 
     Args:
-        variables: the parameters by name; slots `m` and `v` bear the same names.
+        variables: the parameters by name; slots bear the same names.
         learning_rate: step size α; kept in a variable, so that a schedule never retraces a step.
+        clip_norm: greatest global norm of the gradients (`updates.clip_by_global_norm`); None leaves them as they are.
 
     Raises:
-        ValueError: for a learning rate or ε that is not positive, or a β outside [0, 1).
+        ValueError: for a learning rate or clip norm that is not a positive number.
     """
 
-    def __init__(
-        self,
-        variables: dict[str, tf.Variable],
-        *,
-        learning_rate: float = 1e-3,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-    ):
+    slots: typing.ClassVar[tuple[str, ...]]
+
+    def __init__(self, variables: dict[str, tf.Variable], *, learning_rate: float, clip_norm: float | None):
         super().__init__()
-        for name, value in (("learning_rate", learning_rate), ("epsilon", epsilon)):
-            if not value > 0:
-                raise ValueError(f"Adam: {name} must be positive, got {value}")
-        for name, value in (("beta_1", beta_1), ("beta_2", beta_2)):
-            if not 0 <= value < 1:
-                raise ValueError(f"Adam: {name} must be at least 0 and below 1, got {value}")
+        self._check("learning_rate", learning_rate, 0 < learning_rate < math.inf, "positive, such as 0.001")
+        if clip_norm is not None:
+            self._check("clip_norm", clip_norm, 0 < clip_norm < math.inf, "positive, such as 1.0, or None")
         self._variables = variables  # the model's, not ours: kept out of named_variables
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-        widest = tf.float64 if any(variable.dtype == tf.float64 for variable in variables.values()) else tf.float32
+        self.clip_norm = clip_norm
+        widest = updates.widest_dtype(variables.values())
         self.learning_rate = tf.Variable(learning_rate, dtype=widest, trainable=False, name="learning_rate")
         self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False, name="iterations")
-        self.m = {name: _slot(variable, "m") for name, variable in variables.items()}
-        self.v = {name: _slot(variable, "v") for name, variable in variables.items()}
+        for slot in self.slots:
+            zeros = {name: tf.zeros_like(variable) for name, variable in variables.items()}
+            setattr(self, slot, {name: tf.Variable(zero, trainable=False, name=slot) for name, zero in zeros.items()})
 
     def apply(self, gradients: dict[str, tf.Tensor], *, condition: tf.Tensor | None = None) -> None:
         """Update every variable by its gradient of the same name, in place.
@@ -50,25 +49,114 @@ class Adam(Module):
             ValueError: if the gradients' names are not exactly the variables'.
         """
         if gradients.keys() != self._variables.keys():
-            missing = sorted(self._variables.keys() ^ gradients.keys())
-            raise ValueError(f"Adam: a gradient for each variable and no other, but these differ: {', '.join(missing)}")
+            differ = ", ".join(sorted(self._variables.keys() ^ gradients.keys()))
+            raise ValueError(
+                f"{type(self).__name__}: a gradient for each variable and no other, but these differ: {differ}"
+            )
+        gradients = {name: tf.cast(gradients[name], variable.dtype) for name, variable in self._variables.items()}
+        if self.clip_norm is not None:
+            gradients, _ = updates.clip_by_global_norm(gradients, self.clip_norm)
         t = self.iterations + 1
         for name, variable in self._variables.items():
-            gradient = tf.cast(gradients[name], variable.dtype)
-            delta, m, v = updates.adam(
-                gradient,
-                self.m[name],
-                self.v[name],
-                t=t,
-                alpha=tf.cast(self.learning_rate, variable.dtype),
-                beta_1=self.beta_1,
-                beta_2=self.beta_2,
-                epsilon=self.epsilon,
-            )
-            for target, value in ((variable, variable + delta), (self.m[name], m), (self.v[name], v)):
+            slots = [getattr(self, slot)[name] for slot in self.slots]
+            alpha = tf.cast(self.learning_rate, variable.dtype)
+            delta, *values = self._update(gradients[name], variable, *slots, t=t, alpha=alpha)
+            for target, value in zip((variable, *slots), (variable + delta, *values), strict=True):
                 target.assign(value if condition is None else tf.where(condition, value, target))
         self.iterations.assign(t if condition is None else tf.where(condition, t, self.iterations))
 
+    def _update(self, gradient: tf.Tensor, theta: tf.Variable, *slots: tf.Variable, t: tf.Tensor, alpha: tf.Tensor):
+        raise NotImplementedError
 
-def _slot(variable: tf.Variable, name: str) -> tf.Variable:
-    return tf.Variable(tf.zeros_like(variable), trainable=False, name=name)
+    def _check(self, field: str, value: object, ok: bool, wanted: str) -> None:
+        if not ok:
+            raise ValueError(f"{type(self).__name__}: {field} must be {wanted}, got {value!r}")
+
+
+class Adam(Optimizer):
+    """Adam (`updates.adam`) for a fixed set of variables; defaults as in Keras.
+
+    Args:
+        variables, learning_rate, clip_norm: as in `Optimizer`; the slots are `m` and `v`.
+        beta_1, beta_2, epsilon: β₁, β₂ and ε̂.
+
+    Raises:
+        ValueError: for a learning rate, ε or clip norm that is not a positive number, or a β outside [0, 1).
+    """
+
+    slots = ("m", "v")
+
+    def __init__(
+        self,
+        variables: dict[str, tf.Variable],
+        *,
+        learning_rate: float = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        clip_norm: float | None = None,
+    ):
+        super().__init__(variables, learning_rate=learning_rate, clip_norm=clip_norm)
+        self._check("epsilon", epsilon, 0 < epsilon < math.inf, "positive, such as 1e-07")
+        self._check("beta_1", beta_1, 0 <= beta_1 < 1, "at least 0 and below 1, such as 0.9")
+        self._check("beta_2", beta_2, 0 <= beta_2 < 1, "at least 0 and below 1, such as 0.999")
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def _update(self, gradient, theta, m, v, **step):
+        return updates.adam(gradient, m, v, **step, **self._constants())
+
+    def _constants(self) -> dict[str, float]:
+        return {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+
+
+class AdamW(Adam):
+    """AdamW (`updates.adamw`): Adam whose weights shrink by themselves, all of them, biases included as in Keras.
+
+    Args:
+        weight_decay: λ.
+        decay: "scaled" multiplies λ by the learning rate (Keras, PyTorch), "unscaled" does not (TensorFlow Addons);
+            the same λ is then 1 / learning_rate times as strong.
+        settings: those of `Adam`.
+
+    Raises:
+        ValueError: what `Adam` refuses; for a λ that is negative or, unscaled, not below 1; for another `decay`.
+    """
+
+    def __init__(
+        self, variables: dict[str, tf.Variable], *, weight_decay: float, decay: updates.Decay = "scaled", **settings
+    ):
+        super().__init__(variables, **settings)
+        known = typing.get_args(updates.Decay)
+        self._check("decay", decay, decay in known, f"one of {', '.join(known)}")
+        if decay == "scaled":
+            self._check("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0, such as 0.004")
+        else:  # one step multiplies the weights by 1 − λ
+            self._check("weight_decay", weight_decay, 0 <= weight_decay < 1, "at least 0 and below 1, such as 0.0001")
+        self.weight_decay, self.decay = weight_decay, decay
+
+    def _update(self, gradient, theta, m, v, **step):
+        settings = {**self._constants(), "weight_decay": self.weight_decay, "decay": self.decay}
+        return updates.adamw(gradient, theta, m, v, **step, **settings)
+
+
+class Lamb(Adam):
+    """LAMB (`updates.lamb`): Adam's moments, a trust ratio for each variable, the decay inside it.
+
+    Args:
+        weight_decay: λ.
+        epsilon: ε beside the bias-corrected √v̂, unlike Adam's.
+        settings: those of `Adam`.
+
+    Raises:
+        ValueError: what `Adam` refuses; for a λ that is negative.
+    """
+
+    def __init__(
+        self, variables: dict[str, tf.Variable], *, weight_decay: float = 0.0, epsilon: float = 1e-6, **settings
+    ):
+        super().__init__(variables, epsilon=epsilon, **settings)
+        self._check("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0, such as 0.0001")
+        self.weight_decay = weight_decay
+
+    def _update(self, gradient, theta, m, v, **step):
+        return updates.lamb(gradient, theta, m, v, **step, **self._constants(), weight_decay=self.weight_decay)

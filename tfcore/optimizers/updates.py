@@ -1,6 +1,11 @@
 """The papers' update rules as pure functions of one parameter's tensors, line by line with the papers' names."""
 
+from collections.abc import Iterable
+from typing import Literal
+
 import tensorflow as tf
+
+Decay = Literal["scaled", "unscaled"]
 
 
 def adam(
@@ -30,11 +35,124 @@ def adam(
     Returns:
         (Δθ, m, v)
     """
-    t = tf.cast(t, gradient.dtype)
-    m = m + (1.0 - beta_1) * (gradient - m)
-    v = v + (1.0 - beta_2) * (tf.square(gradient) - v)
-    # Constants of g's own dtype: tf.pow and tf.cast would round a Python number to float32 first.
-    bias_1 = 1.0 - tf.pow(tf.constant(beta_1, gradient.dtype), t)
-    bias_2 = 1.0 - tf.pow(tf.constant(beta_2, gradient.dtype), t)
+    m, v = _moments(gradient, m, v, beta_1=beta_1, beta_2=beta_2)
+    bias_1, bias_2 = _bias(beta_1, t, gradient.dtype), _bias(beta_2, t, gradient.dtype)
     alpha_t = alpha * tf.sqrt(bias_2) / bias_1
     return -alpha_t * m / (tf.sqrt(v) + epsilon), m, v
+
+
+def adamw(
+    gradient: tf.Tensor,
+    theta: tf.Tensor,
+    m: tf.Tensor,
+    v: tf.Tensor,
+    *,
+    t: tf.Tensor,
+    alpha: tf.Tensor,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    weight_decay: float,
+    decay: Decay,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2): Adam with decoupled weight decay.
+
+        scaled:    Δθ = Δθ_Adam − α·λ·θ       Keras, PyTorch
+        unscaled:  Δθ = Δθ_Adam − λ·θ         TensorFlow Addons; the paper's line 12 with η_t = 1
+
+    Both decay the θ from before the step. Adam's part does not depend on θ, so that decaying first and stepping then
+    (Keras, TensorFlow Addons) is the same as the paper's sum of the two. The paper multiplies both parts by a schedule
+    η_t, but λ·θ never by α; in TensorFlow Addons, and here, an unscaled λ stays what it is when the learning rate
+    changes. For the same decay an unscaled λ is α times the scaled one.
+
+    Args:
+        gradient, theta, m, v: tensors of the parameter's shape; theta is the parameter before the step.
+        t, alpha, beta_1, beta_2, epsilon: as in `adam`.
+        weight_decay: λ.
+
+    Returns:
+        (Δθ, m, v)
+    """
+    delta, m, v = adam(gradient, m, v, t=t, alpha=alpha, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+    rate = {"scaled": alpha * weight_decay, "unscaled": weight_decay}[decay]
+    return delta - rate * theta, m, v
+
+
+def lamb(
+    gradient: tf.Tensor,
+    theta: tf.Tensor,
+    m: tf.Tensor,
+    v: tf.Tensor,
+    *,
+    t: tf.Tensor,
+    alpha: tf.Tensor,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """LAMB (You et al. 2020, arXiv 1904.00962, algorithm 2, φ the identity): Adam's direction, the parameter's length.
+
+        m ← β₁·m + (1 − β₁)·g            v ← β₂·v + (1 − β₂)·g²
+        m̂ = m / (1 − β₁ᵗ)                v̂ = v / (1 − β₂ᵗ)
+        r = m̂ / (√v̂ + ε)                 Δθ = −α · (‖θ‖ / ‖r + λ·θ‖) · (r + λ·θ)
+
+    The trust ratio ‖θ‖ / ‖r + λ·θ‖ is one number for each parameter tensor ("layer" in the paper), and 1 where either
+    norm is zero. The decay stands inside the ratio; Keras's Lamb decays outside it, and agrees for λ = 0 alone.
+
+    Args:
+        gradient, theta, m, v: tensors of the parameter's shape; theta is the parameter before the step.
+        t, alpha: as in `adam`.
+        weight_decay: λ.
+
+    Returns:
+        (Δθ, m, v)
+    """
+    m, v = _moments(gradient, m, v, beta_1=beta_1, beta_2=beta_2)
+    m_hat = m / _bias(beta_1, t, gradient.dtype)
+    v_hat = v / _bias(beta_2, t, gradient.dtype)
+    update = m_hat / (tf.sqrt(v_hat) + epsilon) + weight_decay * theta
+    theta_norm, update_norm = tf.norm(theta), tf.norm(update)
+    ratio = tf.where((theta_norm > 0) & (update_norm > 0), theta_norm / update_norm, tf.ones_like(theta_norm))
+    return -alpha * ratio * update, m, v
+
+
+def clip_by_global_norm(gradients: dict[str, tf.Tensor], clip_norm: float) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Shorten all gradients together to the length `clip_norm`, if they are longer (Pascanu et al. 2013, section 3.2).
+
+        N = √(Σ ‖g‖²)        g ← g · clip_norm / max(N, clip_norm)
+
+    Zero gradients (N = 0) stay zero. Where N is not finite every gradient becomes NaN, as in Keras and in
+    tf.clip_by_global_norm: an infinite gradient must not turn into a step of zero that nobody sees. That includes
+    finite gradients whose squares overflow (N above 1.8e19 in float32).
+
+    Args:
+        gradients: by parameter name, of any shapes and floating-point dtypes; each keeps its own.
+        clip_norm: greatest length, positive.
+
+    Returns:
+        (clipped gradients by name, N () before clipping, in float32 or, if a gradient has it, float64)
+    """
+    dtype = widest_dtype(gradients.values())
+    squares = [tf.reduce_sum(tf.square(tf.cast(gradient, dtype))) for gradient in gradients.values()]
+    norm = tf.sqrt(tf.add_n(squares))
+    scale = tf.where(tf.math.is_finite(norm), clip_norm / tf.maximum(norm, clip_norm), float("nan"))
+    return {name: gradient * tf.cast(scale, gradient.dtype) for name, gradient in gradients.items()}, norm
+
+
+def widest_dtype(tensors: Iterable[tf.Tensor | tf.Variable]) -> tf.DType:
+    """The dtype for numbers that all the tensors share: float64 if one of them has it, else float32."""
+    return tf.float64 if any(tensor.dtype == tf.float64 for tensor in tensors) else tf.float32
+
+
+def _moments(
+    gradient: tf.Tensor, m: tf.Tensor, v: tf.Tensor, *, beta_1: float, beta_2: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The running means of g and g²: β·m + (1 − β)·g, written so that it needs one product."""
+    return m + (1.0 - beta_1) * (gradient - m), v + (1.0 - beta_2) * (tf.square(gradient) - v)
+
+
+def _bias(beta: float, t: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """1 − βᵗ, the part that a running mean from zero has seen after t steps."""
+    # A constant of g's own dtype: tf.pow and tf.cast would round a Python number to float32 first.
+    return 1.0 - tf.pow(tf.constant(beta, dtype), tf.cast(t, dtype))

@@ -1,0 +1,218 @@
+"""Optimizers at their edges: refusals, skipped steps, rates that change, clipping. Their numbers: the catalog."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcore.optimizers import updates
+from tfcore.optimizers.optimizer import Adam, AdamW, Lamb
+
+MAKERS = {
+    "Adam": Adam,
+    "AdamW": functools.partial(AdamW, weight_decay=0.01),
+    "AdamW unscaled": functools.partial(AdamW, weight_decay=0.01, decay="unscaled"),
+    "Lamb": functools.partial(Lamb, weight_decay=0.01),
+}
+every_optimizer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def _variables(dtype=tf.float32):
+    return {"kernel": tf.Variable(tf.ones([3, 5], dtype)), "bias": tf.Variable(tf.zeros([5], dtype))}
+
+
+def _gradients(value=1.0):
+    return {"kernel": tf.fill([3, 5], value), "bias": tf.fill([5], value)}
+
+
+def _state(variables, optimizer):
+    return [variable.numpy().copy() for variable in (*variables.values(), *optimizer.named_variables().values())]
+
+
+@every_optimizer
+@pytest.mark.parametrize(
+    ("field", "value", "advice"),
+    [
+        ("learning_rate", -1e-3, "positive, such as 0.001"),
+        ("learning_rate", 0.0, "positive"),
+        ("learning_rate", float("nan"), "positive"),
+        ("learning_rate", float("inf"), "positive"),
+        ("epsilon", 0.0, "positive, such as"),
+        ("beta_1", 1.0, "below 1, such as 0.9"),
+        ("beta_1", -0.1, "at least 0"),
+        ("beta_2", 1.5, "below 1, such as 0.999"),
+        ("clip_norm", 0.0, "positive, such as 1.0, or None"),
+        ("clip_norm", float("inf"), "positive"),
+    ],
+)
+def test_refuses_impossible_settings(make, field, value, advice):
+    with pytest.raises(ValueError, match=rf"{field} must be .*{advice}.*, got {value}"):
+        make(_variables(), **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (AdamW, {"weight_decay": -1e-4}, "AdamW: weight_decay must be at least 0, such as"),
+        (AdamW, {"weight_decay": float("nan")}, "AdamW: weight_decay must be at least 0"),
+        (AdamW, {"weight_decay": -1e-4, "decay": "unscaled"}, "AdamW: weight_decay must be at least 0"),
+        (AdamW, {"weight_decay": 1.0, "decay": "unscaled"}, "below 1, such as 0.0001, got 1.0"),
+        (AdamW, {"weight_decay": 0.1, "decay": "keras"}, "AdamW: decay must be one of scaled, unscaled, got 'keras'"),
+        (Lamb, {"weight_decay": -1e-4}, "Lamb: weight_decay must be at least 0, such as"),
+    ],
+)
+def test_refuses_impossible_decay(make, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(_variables(), **settings)
+
+
+@every_optimizer
+def test_refuses_gradients_of_other_variables(make):
+    optimizer = make(_variables())
+    with pytest.raises(ValueError, match=rf"{type(optimizer).__name__}: .*these differ: bias"):
+        optimizer.apply({"kernel": tf.ones([3, 5])})
+
+
+@every_optimizer
+def test_checkpoint_paths(make):
+    paths = list(make(_variables(), clip_norm=1.0).named_variables())
+    assert paths == ["learning_rate", "iterations", "m/kernel", "m/bias", "v/kernel", "v/bias"]
+
+
+@every_optimizer
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("value", [1.0, float("nan"), float("inf")])
+def test_a_skipped_step_leaves_everything_as_it_was(make, clip_norm, value):
+    variables = _variables()
+    optimizer = make(variables, clip_norm=clip_norm)
+    optimizer.apply(_gradients(0.5), condition=tf.constant(True))
+    before = _state(variables, optimizer)
+    optimizer.apply(_gradients(value), condition=tf.constant(False))
+    for old, new in zip(before, _state(variables, optimizer), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@every_optimizer
+def test_a_condition_that_holds_changes_nothing(make):
+    states = []
+    for condition in (None, tf.constant(True)):
+        variables = _variables()
+        optimizer = make(variables)
+        optimizer.apply(_gradients(0.5), condition=condition)
+        assert int(optimizer.iterations) == 1
+        states.append(_state(variables, optimizer))
+    for without, with_condition in zip(*states, strict=True):
+        np.testing.assert_array_equal(without, with_condition)
+
+
+@every_optimizer
+@pytest.mark.parametrize("xla", [False, True])
+def test_the_learning_rate_changes_without_a_retrace(make, xla):
+    variables = _variables()
+    optimizer = make(variables, clip_norm=1.0)
+    step = tf.function(lambda: optimizer.apply(_gradients()), jit_compile=xla, autograph=False)
+    step()
+    moved = []
+    for rate in (1e-1, 1e-5):
+        before = variables["kernel"].numpy()
+        optimizer.learning_rate.assign(rate)
+        step()
+        moved.append(np.abs(variables["kernel"].numpy() - before).max())
+    assert step.experimental_get_tracing_count() == 1
+    if make is MAKERS["AdamW unscaled"]:
+        assert moved[1] == pytest.approx(0.01 * variables["kernel"].numpy().max(), rel=0.05)  # the decay stays
+    else:
+        assert moved[1] < moved[0] / 1000
+
+
+def test_decay_alone():
+    """With a zero gradient Adam does not move: what is left is the decay, in each convention."""
+    for make, factor in (
+        (functools.partial(AdamW, weight_decay=0.1), 1 - 0.5 * 0.1),
+        (functools.partial(AdamW, weight_decay=0.1, decay="unscaled"), 1 - 0.1),
+        # LAMB brings λ·θ to the length of θ: any decay shrinks by the learning rate.
+        (functools.partial(Lamb, weight_decay=0.1), 1 - 0.5),
+    ):
+        variables = _variables()
+        make(variables, learning_rate=0.5).apply(_gradients(0.0))
+        np.testing.assert_allclose(variables["kernel"], np.full([3, 5], factor), rtol=1e-6)
+        np.testing.assert_array_equal(variables["bias"], np.zeros(5))
+
+
+def test_lamb_moves_a_variable_by_the_learning_rate_of_its_length():
+    variables = _variables(tf.float64)
+    Lamb(variables, learning_rate=0.01).apply({name: tf.cast(g, tf.float64) for name, g in _gradients(123.0).items()})
+    assert np.linalg.norm(variables["kernel"].numpy() - 1) == pytest.approx(0.01 * np.sqrt(15), rel=1e-12)
+    # A zero bias has no length to be measured by: the ratio is 1, and the step Adam's, of size α.
+    np.testing.assert_allclose(variables["bias"], np.full(5, -0.01), rtol=1e-7)
+
+
+def test_lamb_stays_still_for_a_zero_gradient():
+    variables = _variables()
+    Lamb(variables).apply(_gradients(0.0))
+    np.testing.assert_array_equal(variables["kernel"], np.ones([3, 5]))
+    np.testing.assert_array_equal(variables["bias"], np.zeros(5))
+
+
+def test_clipping_takes_all_gradients_together():
+    gradients = {"a": tf.constant([3.0, 0.0]), "b": tf.constant([[4.0]])}
+    clipped, norm = updates.clip_by_global_norm(gradients, 1.0)
+    assert float(norm) == 5.0
+    np.testing.assert_allclose(clipped["a"], [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(clipped["b"], [[0.8]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bound", [5.0, 6.0])
+def test_clipping_leaves_short_gradients_exactly_alone(bound):
+    gradients = {"a": tf.constant([3.0, 0.0]), "b": tf.constant([[4.0]])}
+    clipped, _ = updates.clip_by_global_norm(gradients, bound)
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(clipped[name], gradient)
+
+
+def test_clipping_of_zero_gradients():
+    clipped, norm = updates.clip_by_global_norm({"a": tf.zeros([3])}, 1.0)
+    assert float(norm) == 0.0
+    np.testing.assert_array_equal(clipped["a"], np.zeros(3))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_clipping_spreads_a_norm_that_is_not_finite(bad):
+    clipped, norm = updates.clip_by_global_norm({"a": tf.constant([1.0, 2.0]), "b": tf.constant([bad])}, 1.0)
+    assert not np.isfinite(norm)
+    assert np.isnan(clipped["a"]).all() and np.isnan(clipped["b"]).all()
+
+
+def test_clipping_keeps_each_dtype_and_counts_in_a_wide_one():
+    gradients = {"half": tf.fill([4], tf.constant(300.0, tf.float16)), "single": tf.constant([800.0])}
+    clipped, norm = updates.clip_by_global_norm(gradients, 5.0)
+    assert norm.dtype == tf.float32 and float(norm) == pytest.approx(1000.0)  # 300² is infinite in float16
+    assert [gradient.dtype for gradient in clipped.values()] == [tf.float16, tf.float32]
+    np.testing.assert_allclose(clipped["half"], np.full(4, 1.5), rtol=1e-3)
+    gradients["double"] = tf.constant([1.0], tf.float64)
+    assert updates.clip_by_global_norm(gradients, 5.0)[1].dtype == tf.float64
+
+
+def test_an_optimizer_steps_by_the_clipped_gradients():
+    variables = _variables()
+    optimizer = Adam(variables, clip_norm=1.0, beta_1=0.9)
+    optimizer.apply(_gradients(10.0))
+    # After one step from zero, m is a tenth of the gradient: all twenty together are of length 1.
+    np.testing.assert_allclose(optimizer.m["kernel"], np.full([3, 5], 0.1 / np.sqrt(20)), rtol=1e-5)
+    np.testing.assert_allclose(optimizer.m["bias"], np.full(5, 0.1 / np.sqrt(20)), rtol=1e-5)
+
+
+@every_optimizer
+def test_gradients_of_a_lookup(make):
+    """An embedding's gradient comes as rows and their numbers, some of them twice."""
+    tables = []
+    for dense in (False, True):
+        table = tf.Variable(tf.ones([7, 3]))
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.gather(table, [2, 5, 2]) ** 2)
+        gradient = tape.gradient(loss, table)
+        assert isinstance(gradient, tf.IndexedSlices)
+        make({"table": table}, clip_norm=1.0).apply({"table": tf.convert_to_tensor(gradient) if dense else gradient})
+        tables.append(table.numpy())
+    np.testing.assert_array_equal(*tables)
