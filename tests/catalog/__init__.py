@@ -4,11 +4,11 @@
 makes a test fail.
 """
 
-from tests.catalog import attention, layers, models, operations, optimizers, sequence
+from tests.catalog import attention, augmentation, layers, models, operations, optimizers, sequence
 from tests.catalog.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
-    for group in (operations, layers, sequence, attention, models, optimizers)
+    for group in (operations, layers, sequence, attention, augmentation, models, optimizers)
     for entry in group.ENTRIES
 }
