@@ -17,3 +17,8 @@ def glorot_uniform(shape: tuple[int, ...], key: tf.Tensor, dtype: tf.DType = tf.
     """Uniform in ±√(6 / (fan_in + fan_out)); Glorot and Bengio 2010, equation 16."""
     limit = math.sqrt(6.0 / sum(fans(shape)))
     return random.uniform(key, shape, -limit, limit, dtype)
+
+
+def normal(shape: tuple[int, ...], key: tf.Tensor, stddev: float, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Normal with mean 0; float32 numbers cast to `dtype`, as in `random.uniform`."""
+    return tf.cast(stddev * tf.random.stateless_normal(shape, key, alg=random.ALGORITHM), dtype)

@@ -1,55 +1,124 @@
-"""Entries of `tfcore.models`: logits, gradients, and 20 training steps beside `keras.Model.fit`."""
+"""Entries of `tfcore.models`: logits, gradients, and k training steps beside `keras.Model.fit`."""
 
 import numpy as np
 import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
 from tests.catalog.entry import Case, Entry
+from tests.catalog.sequence import exact_gelu
+from tests.catalog.transformer_twins import KerasPerceiver, KerasVit
 from tests.catalog.twins import EXACT_IN_FLOAT32, fit, keras_convnet, keras_inn, pair_variables
 from tfcore import random
+from tfcore.layers.tokens import ImageTokens
+from tfcore.layers.transformer import PreNormBlock
 from tfcore.models.cnn import ConvNet
 from tfcore.models.inn import Inn
+from tfcore.models.perceiver import CrossAttention, Perceiver
+from tfcore.models.vit import VisionTransformer
+from tfcore.ops.attention import FORMULATIONS
 from tfcore.optimizers.optimizer import Adam
 
-STEPS, BATCH = 20, 11
+VIT = {
+    "classes": 7,
+    "image_size": 15,
+    "patch_size": 5,
+    "width": 11,
+    "blocks": 2,
+    "heads": 3,
+    "mlp_width": 13,
+    "head_units": (17, 19),
+}
+PERCEIVER = {
+    "classes": 7,
+    "image_size": 15,
+    "patch_size": 5,
+    "width": 11,
+    "latents": 13,
+    "iterations": 2,
+    "blocks": 2,
+    "heads": 3,
+}
+# Parameters whose exact gradient is zero: a bias in front of a batch norm, and the bias of attention's keys (it adds
+# one number to all scores of a query). What is left of it is rounding, which Adam, dividing by the gradient's own
+# size, turns into steps of either sign: nothing to compare.
+WITHOUT_EFFECT = ("reduce/bias", "attention/key/bias", "cross_attention/keys/bias")
 
 
-def _case(build, keras_build, dtype) -> Case:
-    rng = np.random.default_rng(0)
-    images = rng.random((STEPS * BATCH, 32, 32, 3)).astype(dtype.as_numpy_dtype)
-    labels = rng.integers(0, 10, STEPS * BATCH).astype(np.int32)
-    model, twin = build(key=random.make_key(1), dtype=dtype), keras_build(dtype.name)
+def _case(model, twin, images, labels, dtype, *, steps) -> Case:
+    batch = len(images) // steps
 
-    def steps():
-        pairs = pair_variables(model, twin)  # again: the comparison of gradients has moved the statistics
+    def train():
+        pairs = effective(pair_variables(model, twin))  # again: the comparison of gradients has moved statistics
         optimizer, metrics = Adam(model.named_trainable_variables(), **EXACT_IN_FLOAT32), Metrics()
         step = make_train_step(model, optimizer, metrics, key=random.make_key(0))
         losses = []
-        for i in range(STEPS):
+        for i in range(steps):
             metrics.reset()
-            chosen = slice(i * BATCH, (i + 1) * BATCH)
+            chosen = slice(i * batch, (i + 1) * batch)
             step(tf.constant(images[chosen]), tf.constant(labels[chosen]), tf.constant(i, tf.int64))
             losses.append(metrics.result()["loss"])
-        # A bias in front of a batch norm has no effect, so its exact gradient is zero. What is left is rounding, which
-        # Adam, dividing by the gradient's own size, turns into steps of either sign: nothing to compare.
-        weights = [pair for path, pair in pairs.items() if not path.endswith("reduce/bias")]
-        return [(losses, fit(twin, images, labels, BATCH)), *weights]
+        return [(losses, fit(twin, images, labels, batch, dtype)), *pairs]
+
+    def effective(pairs):
+        return [pair for path, pair in pairs.items() if not path.endswith(WITHOUT_EFFECT)]
 
     return Case(
         lambda x: model(x, training=True),
         lambda x: twin(x, training=True),
-        (images[:BATCH],),
-        list(pair_variables(model, twin).values()),
-        steps=steps,
+        (images[:batch],),
+        effective(pair_variables(model, twin)),
+        steps=train,
     )
 
 
+def _network(build, keras_build, dtype) -> Case:
+    """The published size, 20 steps of 11 images."""
+    rng = np.random.default_rng(0)
+    images = rng.random((220, 32, 32, 3)).astype(dtype.as_numpy_dtype)
+    labels = rng.integers(0, 10, 220).astype(np.int32)
+    model, twin = build(key=random.make_key(1), dtype=dtype), keras_build(dtype.name)
+    return _case(model, twin, images, labels, dtype, steps=20)
+
+
+def _transformer(build, keras_build, sizes, dtype, **options) -> Case:
+    """A small one (`tests/test_transformers.py` has the published sizes), 10 steps of 5 images, dropout off."""
+    rng = np.random.default_rng(0)
+    images = (255 * rng.random((50, 9, 9, 3))).astype(dtype.as_numpy_dtype)
+    labels = rng.integers(0, 7, 50).astype(np.int32)
+    model = build(**sizes, **options, augmentation="none", key=random.make_key(1), dtype=dtype)
+    model.tokens.normalization.fit(images)
+    mean, variance = (value.numpy() for value in model.tokens.normalization.variables)
+    gelu = exact_gelu if dtype == tf.float64 else "gelu"
+    twin = keras_build(sizes=sizes, mean=mean, variance=variance, gelu=gelu, dtype=dtype.name)
+    return _case(model, twin, images, labels, dtype, steps=10)
+
+
+def _vit(dtype, formulation):
+    rates = {"dropout": 0.0, "head_dropout": 0.0}
+    return _transformer(VisionTransformer, KerasVit, VIT, dtype, formulation=formulation, **rates)
+
+
+def _perceiver(dtype, formulation):
+    rates = {"dropout": 0.0, "ffn_dropout": 0.0}
+    return _transformer(Perceiver, KerasPerceiver, PERCEIVER, dtype, formulation=formulation, **rates)
+
+
 ENTRIES = [
-    Entry("models.ConvNet", (ConvNet,), lambda dtype: _case(ConvNet, keras_convnet, dtype)),
-    Entry("models.Inn", (Inn,), lambda dtype: _case(Inn, keras_inn, dtype)),
+    Entry("models.ConvNet", (ConvNet,), lambda dtype: _network(ConvNet, keras_convnet, dtype)),
+    Entry("models.Inn", (Inn,), lambda dtype: _network(Inn, keras_inn, dtype)),
     Entry(
         "models.Inn[patches]",
         (Inn,),
-        lambda dtype: _case(lambda **settings: Inn(formulation="patches", **settings), keras_inn, dtype),
+        lambda dtype: _network(lambda **settings: Inn(formulation="patches", **settings), keras_inn, dtype),
+    ),
+    *(
+        Entry(
+            f"models.VisionTransformer[{f}]", (VisionTransformer, PreNormBlock, ImageTokens), lambda d, f=f: _vit(d, f)
+        )
+        for f in FORMULATIONS
+    ),
+    *(
+        Entry(f"models.Perceiver[{f}]", (Perceiver, CrossAttention), lambda d, f=f: _perceiver(d, f))
+        for f in FORMULATIONS
     ),
 ]

@@ -19,7 +19,7 @@ from tfcore.ops.positions import fourier_features
 KEY = (3, 5)
 
 
-def _exact_gelu(x):
+def exact_gelu(x):
     """Keras's own in float32; in float64 it rounds √2 to float32 first, so there Φ comes from the error function."""
     if x.dtype == tf.float64:
         return x * 0.5 * tf.math.erfc(-x / tf.constant(2, tf.float64) ** 0.5)
@@ -27,7 +27,7 @@ def _exact_gelu(x):
 
 
 def _gelu(dtype):
-    return Case(gelu, _exact_gelu, (3 * random_array((11, 7), dtype),))
+    return Case(gelu, exact_gelu, (3 * random_array((11, 7), dtype),))
 
 
 def _layer_norm(dtype):
@@ -80,13 +80,13 @@ def _network(dtype, layer, twin_layers, inputs):
 
 def _mlp(dtype):
     layer = Mlp(inputs=7, units=(13, 5), dropout=0.1, site=0, key=tf.constant(KEY), dtype=dtype)
-    return _network(dtype, layer, [_dense_twin(units, _exact_gelu, dtype) for units in (13, 5)], 7)
+    return _network(dtype, layer, [_dense_twin(units, exact_gelu, dtype) for units in (13, 5)], 7)
 
 
 def _mlp_training(dtype):
     """With dropout on, against the same layers under our masks."""
     layer = Mlp(inputs=7, units=(13, 5), dropout=0.3, site=4, key=tf.constant(KEY), dtype=dtype)
-    twins = [_dense_twin(units, _exact_gelu, dtype) for units in (13, 5)]
+    twins = [_dense_twin(units, exact_gelu, dtype) for units in (13, 5)]
     case = _network(dtype, layer, twins, 7)
 
     def theirs(x):
@@ -100,8 +100,8 @@ def _mlp_training(dtype):
 
 
 def _feed_forward(dtype):
-    layer = FeedForward(width=7, hidden=13, dropout=0.2, site=0, key=tf.constant(KEY), dtype=dtype)
-    twins = [_dense_twin(13, _exact_gelu, dtype), _dense_twin(7, None, dtype)]
+    layer = FeedForward(inputs=7, hidden=13, units=5, dropout=0.2, site=0, key=tf.constant(KEY), dtype=dtype)
+    twins = [_dense_twin(13, exact_gelu, dtype), _dense_twin(5, None, dtype)]
     return _network(dtype, layer, twins, 7)
 
 

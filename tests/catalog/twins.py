@@ -94,11 +94,14 @@ def _head(x, dtype):
 def pair_variables(ours: Module, theirs: keras.Layer) -> dict[str, tuple[tf.Variable, tf.Variable]]:
     """Pair the trained variables of both sides by path, after copying ours (all of them) over Keras's by name.
 
-    Both list layers in the order of the model; within a layer the names (kernel, bias, gamma, …) tell.
+    Both list layers in the order of the model; within a layer the names (kernel, bias, gamma, …) tell. The statistics
+    of an image normalization are given to Keras's layer when it is built.
     """
     pairs = {}
     unpaired = list(theirs.weights)
     for path, variable in ours.named_variables().items():
+        if "normalization/" in path:
+            continue
         name = path.split("/")[-1]
         weight = next(weight for weight in unpaired if weight.name == name)
         unpaired = [other for other in unpaired if other is not weight]
@@ -109,7 +112,7 @@ def pair_variables(ours: Module, theirs: keras.Layer) -> dict[str, tuple[tf.Vari
     return pairs
 
 
-def fit(model: keras.Model, inputs: np.ndarray, labels: np.ndarray, batch_size: int) -> list[float]:
+def fit(model: keras.Model, inputs: np.ndarray, labels: np.ndarray, batch_size: int, dtype: tf.DType) -> list[float]:
     """One epoch of `keras.Model.fit` with Adam in the given order; return the loss of each step."""
 
     class Losses(keras.callbacks.Callback):
@@ -121,7 +124,7 @@ def fit(model: keras.Model, inputs: np.ndarray, labels: np.ndarray, batch_size: 
             self.sums.append(logs["loss"] * (batch + 1))  # Keras reports the mean over the steps so far
 
     losses = Losses()
-    with keras_floatx(tf.as_dtype(model.inputs[0].dtype)):
+    with keras_floatx(dtype):
         model.compile(
             optimizer=keras.optimizers.Adam(**EXACT_IN_FLOAT32),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

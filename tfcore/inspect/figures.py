@@ -21,7 +21,8 @@ LINES = {
     "train": {"color": "#0072B2", "linestyle": "--"},
     "validation": {"color": "#D55E00", "linestyle": "-"},
 }
-METRICS = ("loss", "accuracy")
+# Column of a history -> its name in the picture.
+METRICS = {"loss": "loss", "accuracy": "accuracy", "top_5_accuracy": "top-5 accuracy"}
 CLIPPED = (5, 95)  # percentiles of a column of heat maps: the ends of its colours
 RUNS_PER_BAND = 3  # more runs go into a second band below, so that fonts stay large in a page's width
 
@@ -37,7 +38,7 @@ def image_grid(images: np.ndarray, titles: Sequence[str], *, columns: int = 5, t
     """
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.6 * columns, 1.85 * rows + 0.5), dpi=120, layout="constrained")
-    _headline(figure, title, width=12 * columns)
+    add_headline(figure, title, width=12 * columns)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.set_axis_off()
@@ -48,29 +49,34 @@ def image_grid(images: np.ndarray, titles: Sequence[str], *, columns: int = 5, t
 
 
 def curves(histories: dict[str, list[dict]], *, title: str = "") -> Figure:
-    """Draw loss and accuracy, train and validation, of several runs side by side on common y axes.
+    """Draw loss, accuracy and, where there is one, top-5 accuracy of several runs side by side on common y axes.
 
     Args:
-        histories: run name -> its rows, each with epoch, loss, accuracy, val_loss and val_accuracy.
+        histories: run name -> its rows, each with epoch, loss, accuracy, val_loss and val_accuracy; a run may have
+            top_5_accuracy and val_top_5_accuracy, too.
         title: a line above all.
     """
+    metrics = [metric for metric in METRICS if any(metric in history[0] for history in histories.values())]
     columns = min(len(histories), RUNS_PER_BAND)
-    rows = len(METRICS) * -(-len(histories) // columns)
+    rows = len(metrics) * -(-len(histories) // columns)
     figure = Figure(figsize=(3.3 * columns + 1.2, 2.7 * rows + 0.6), dpi=120, layout="constrained")
-    _headline(figure, title, width=28 * columns)
+    add_headline(figure, title, width=28 * columns)
     first: dict[str, Axes] = {}  # the panel whose y axis all others of its metric share
+    labelled = set()  # the rows of panels that have a panel with numbers along its y axis
     for number, (name, history) in enumerate(histories.items()):
         band, column = divmod(number, columns)
-        for row, metric in enumerate(METRICS, start=band * len(METRICS)):
+        own = [metric for metric in metrics if metric in history[0]]
+        for row, metric in enumerate(own, start=band * len(metrics)):
             panel = figure.add_subplot(rows, columns, row * columns + column + 1, sharey=first.get(metric))
             first.setdefault(metric, panel)
             _draw_history(panel, history, metric)
-            panel.tick_params(labelsize=10, labelleft=column == 0)
-            if column == 0:
-                panel.set_ylabel(metric, fontsize=12)
-            if metric == METRICS[0]:
+            panel.tick_params(labelsize=10, labelleft=row not in labelled)
+            if row not in labelled:
+                panel.set_ylabel(METRICS[metric], fontsize=12)
+                labelled.add(row)
+            if metric == own[0]:
                 panel.set_title(textwrap.fill(name, 30), fontsize=12, parse_math=False)
-            else:
+            if metric == own[-1]:
                 panel.set_xlabel("epoch", fontsize=11)
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11, frameon=False)
@@ -86,9 +92,9 @@ def _draw_history(panel: Axes, history: list[dict], metric: str) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     panel.grid(color="0.88", linewidth=0.8)
     panel.set_axisbelow(True)
-    if metric == "accuracy":
-        best = max(history, key=lambda row: row["val_accuracy"])
-        text = f"best validation {best['val_accuracy']:.4f}, epoch {best['epoch']}"
+    if metric != "loss":
+        best = max(history, key=lambda row: row[f"val_{metric}"])
+        text = f"best validation {best[f'val_{metric}']:.4f}, epoch {best['epoch']}"
         panel.set_title(text, fontsize=10, color=LINES["validation"]["color"])
 
 
@@ -119,17 +125,17 @@ def kernel_heatmaps(images: np.ndarray, maps: Sequence[np.ndarray], *, names: Se
     """
     rows, columns = len(images), 1 + len(maps)
     figure = Figure(figsize=(1.7 * columns + 0.4, 1.62 * rows + 1.6), dpi=100, layout="constrained")
-    _headline(figure, title, width=13 * columns)
+    add_headline(figure, title, width=13 * columns)
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.0] * rows + [0.1])  # the last row: colour bars
     for row, (image, name) in enumerate(zip(images, names, strict=True)):
-        panel = _picture(figure, grid[row, 0], image)
+        panel = add_picture(figure, grid[row, 0], image)
         panel.set_ylabel(textwrap.fill(name, 17), fontsize=12, parse_math=False)
         if row == 0:
             panel.set_title("image", fontsize=12)
     for column, heat in enumerate(maps, start=1):
         scale = Normalize(*np.percentile(heat, CLIPPED))
         for row, values in enumerate(heat):
-            panel = _picture(figure, grid[row, column], values, cmap="viridis", norm=scale)
+            panel = add_picture(figure, grid[row, column], values, cmap="viridis", norm=scale)
             if row == 0:
                 panel.set_title(f"involution {column}\n{heat.shape[1]}×{heat.shape[2]}", fontsize=12)
         bar = figure.colorbar(
@@ -145,12 +151,15 @@ def kernel_heatmaps(images: np.ndarray, maps: Sequence[np.ndarray], *, names: Se
     return figure
 
 
-def _picture(figure: Figure, place: SubplotSpec, image: np.ndarray, **scale) -> Axes:
+def add_picture(figure: Figure, place: SubplotSpec, image: np.ndarray, **scale) -> Axes:
+    """Add a panel with an image (H, W, 3), or values (h, w) coloured as `scale` says (cmap, norm, alpha)."""
     panel = figure.add_subplot(place, xticks=[], yticks=[])
     panel.imshow(image, interpolation="nearest", **scale)
     return panel
 
 
-def _headline(figure: Figure, text: str, *, width: int) -> None:
+def add_headline(figure: Figure, text: str, *, width: int) -> None:
+    """Add the text above all panels, each of its lines wrapped to `width` characters."""
     if text:
-        figure.suptitle(textwrap.fill(text, width), fontsize=13, parse_math=False)
+        lines = [textwrap.fill(line, width) for line in text.splitlines()]
+        figure.suptitle("\n".join(lines), fontsize=13, parse_math=False)

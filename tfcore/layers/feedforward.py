@@ -47,19 +47,27 @@ class Mlp(Module):
 
 
 class FeedForward(Module):
-    """Dense → GELU → Dense → dropout: (..., width) -> (..., width), the Perceiver's (Keras examples).
+    """Dense `hidden` → GELU → Dense `units` → dropout: (..., inputs) -> (..., units), the Perceiver's (Keras examples).
 
     Raises:
         ValueError: for sizes below 1, a rate outside [0, 1).
     """
 
     def __init__(
-        self, *, width: int, hidden: int, dropout: float, site: int, key: tf.Tensor, dtype: tf.DType = tf.float32
+        self,
+        *,
+        inputs: int,
+        hidden: int,
+        units: int,
+        dropout: float,
+        site: int,
+        key: tf.Tensor,
+        dtype: tf.DType = tf.float32,
     ):
         super().__init__()
-        self.hidden = Dense(inputs=width, units=hidden, key=random.fold_in(key, 0), dtype=dtype)
-        self.output = Dense(inputs=hidden, units=width, key=random.fold_in(key, 1), dtype=dtype)
+        self.hidden = Dense(inputs=inputs, units=hidden, key=random.fold_in(key, 0), dtype=dtype)
+        self.output = Dense(inputs=hidden, units=units, key=random.fold_in(key, 1), dtype=dtype)
         self.dropout = Dropout(dropout, site=site, dtype=dtype)
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
-        return self.dropout(self.output(gelu(self.hidden(x))), training=training, key=key)  # (..., width)
+        return self.dropout(self.output(gelu(self.hidden(x))), training=training, key=key)  # (..., units)

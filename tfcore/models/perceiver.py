@@ -1,0 +1,209 @@
+"""The Perceiver of system 3 (Jaegle et al. 2021, arXiv 2103.03206, in the form of the Keras text).
+
+Glossary: B batch, S data positions (patches), L latents, D width.
+"""
+
+import tensorflow as tf
+
+from tfcore import random
+from tfcore.initializers import normal
+from tfcore.layers.attention import Attention
+from tfcore.layers.dense import Dense
+from tfcore.layers.feedforward import FeedForward
+from tfcore.layers.normalization import LayerNorm
+from tfcore.layers.tokens import ImageTokens
+from tfcore.layers.transformer import PreNormBlock
+from tfcore.module import Module
+from tfcore.ops.pooling import global_average_pool
+from tfcore.precision import variable_dtype
+
+
+class CrossAttention(Module):
+    """Latents read from the data: (B or 1, L, D), keys and values (B, S, D) -> (B, L, D).
+
+    latent' = LN(latent); a = LN(attention(latent' W_q, K, V) + latent'); output = FFN(a) + a. One head, scores scaled
+    by one learned number instead of 1/√D.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        dropout: float,
+        ffn_dropout: float,
+        site: int,
+        formulation: str = "direct",
+        key: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+    ):
+        super().__init__()
+        self.latent_norm = LayerNorm(width=width, dtype=dtype)
+        self.data_norm = LayerNorm(width=width, dtype=dtype)
+        self.query = Dense(inputs=width, units=width, key=random.fold_in(key, 0), dtype=dtype)
+        self.keys = Dense(inputs=width, units=width, key=random.fold_in(key, 1), dtype=dtype)
+        self.values = Dense(inputs=width, units=width, key=random.fold_in(key, 2), dtype=dtype)
+        self.attention = Attention(dropout=dropout, site=site, formulation=formulation, dtype=dtype)
+        self.norm = LayerNorm(width=width, dtype=dtype)
+        self.feed_forward = FeedForward(
+            inputs=width,
+            hidden=width,
+            units=width,
+            dropout=ffn_dropout,
+            site=site + 1,
+            key=random.fold_in(key, 3),
+            dtype=dtype,
+        )
+
+    def keys_and_values(self, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return keys and values of the data: (B, S, D) -> (B, S, D), (B, S, D). They do not depend on the latents."""
+        data = self.data_norm(data)
+        return self.keys(data), self.values(data)
+
+    def __call__(
+        self,
+        latents: tf.Tensor,
+        keys: tf.Tensor,
+        values: tf.Tensor,
+        *,
+        training: bool = False,
+        key: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        latents = self.latent_norm(latents)  # (B or 1, L, D)
+        x = self.attention(self._query(latents, keys), keys, values, training=training, key=key)  # (B, L, D)
+        x = self.norm(x + latents)
+        return self.feed_forward(x, training=training, key=key) + x  # (B, L, D)
+
+    def weights(self, latents: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        """Return the attention weights (B, L, S) in inference."""
+        return self.attention.weights(self._query(self.latent_norm(latents), keys), keys)
+
+    def _query(self, latents: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        """The first iteration's latents are the same for all examples: projected once, then handed to each."""
+        query = self.query(latents)  # (B or 1, L, D)
+        return tf.broadcast_to(query, [tf.shape(keys)[0], *query.shape[1:]])  # (B, L, D)
+
+
+class Perceiver(Module):
+    """Images (B, H, W, 3) in 0 .. 255 -> logits (B, classes).
+
+    Normalization → resize to `image_size`, random flip and zoom → patches with positions; then `iterations` times, with
+    the same weights: cross-attention from a learned latent array, `blocks` pre-norm blocks on the latents; then the
+    mean over the latents → Dense → GELU → Dense → dropout (on the logits, as published). 9,697,637 parameters in the
+    published size, the normalization's 6 statistics not counted: "Image classification with Perceiver" (Keras examples).
+
+    Keys and values of the cross-attention do not change between the iterations, so they are computed once.
+
+    Args:
+        latents: L.
+        positions: "learned", or "fourier" as in the paper, with `bands` frequencies.
+        augmentation, formulation: as in `VisionTransformer`.
+
+    Raises:
+        ValueError: for a patch size that does not divide the image size, sizes below 1, rates outside [0, 1), unknown
+            positions, augmentation or formulation.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: tf.Tensor,
+        classes: int = 100,
+        image_size: int = 64,
+        patch_size: int = 2,
+        width: int = 256,
+        latents: int = 256,
+        iterations: int = 2,
+        blocks: int = 4,
+        heads: int = 8,
+        dropout: float = 0.1,
+        ffn_dropout: float = 0.2,
+        positions: str = "learned",
+        bands: int = 16,
+        augmentation: str = "chain",
+        formulation: str = "direct",
+        dtype: tf.DType = tf.float32,
+    ):
+        super().__init__()
+        for name, value in (("latents", latents), ("iterations", iterations), ("blocks", blocks)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.iterations, self.dtype = iterations, dtype
+        self.tokens = ImageTokens(
+            image_size=image_size,
+            patch_size=patch_size,
+            width=width,
+            augmentation=augmentation,
+            rotation_factor=0.0,
+            positions=positions,
+            bands=bands,
+            key=random.fold_in(key, 0),
+            dtype=dtype,
+        )
+        latent_array = normal((latents, width), random.fold_in(key, 1), 0.05, variable_dtype(dtype))
+        self.latents = tf.Variable(latent_array, name="latents")
+        self.cross_attention = CrossAttention(
+            width=width,
+            dropout=dropout,
+            ffn_dropout=ffn_dropout,
+            site=1,
+            formulation=formulation,
+            key=random.fold_in(key, 2),
+            dtype=dtype,
+        )
+        self.blocks = []
+        for i in range(blocks):
+            block_key, site = random.fold_in(key, 10 + i), 10 * (i + 1)
+            feed_forward = FeedForward(
+                inputs=width,
+                hidden=width,
+                units=width,
+                dropout=ffn_dropout,
+                site=site + 1,
+                key=random.fold_in(block_key, 1),
+                dtype=dtype,
+            )
+            self.blocks.append(
+                PreNormBlock(
+                    feed_forward,
+                    width=width,
+                    heads=heads,
+                    key_dim=width,
+                    dropout=dropout,
+                    site=site,
+                    formulation=formulation,
+                    key=block_key,
+                    dtype=dtype,
+                )
+            )
+        self.head = FeedForward(
+            inputs=width,
+            hidden=width,
+            units=classes,
+            dropout=ffn_dropout,
+            site=5,
+            key=random.fold_in(key, 3),
+            dtype=dtype,
+        )
+
+    def __call__(self, images: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
+        latents, _ = self._read(images, training, key, with_weights=False)  # (B, L, D)
+        return self.head(global_average_pool(latents), training=training, key=key)  # (B, classes)
+
+    def attention_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """Return the cross-attention weights (B, L, S) of each iteration in inference."""
+        return self._read(images, False, None, with_weights=True)[1]
+
+    def _read(self, images, training, key, *, with_weights):
+        """The latents after all iterations (B, L, D), and on request each iteration's weights (B, L, S)."""
+        tokens = self.tokens(images, training=training, key=key)  # (B, S, D)
+        keys, values = self.cross_attention.keys_and_values(tokens)  # (B, S, D), (B, S, D)
+        latents, weights = tf.cast(self.latents, self.dtype)[None], []  # (1, L, D)
+        for iteration in range(self.iterations):
+            # The same modules again: a key of their own, or both iterations would drop the same elements.
+            own_key = None if key is None else random.fold_in(key, 1000 + iteration)
+            if with_weights:
+                weights.append(self.cross_attention.weights(latents, keys))
+            latents = self.cross_attention(latents, keys, values, training=training, key=own_key)  # (B, L, D)
+            for block in self.blocks:
+                latents = block(latents, training=training, key=own_key)  # (B, L, D)
+        return latents, weights

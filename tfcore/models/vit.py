@@ -1,0 +1,122 @@
+"""The vision transformer of system 2 (Dosovitskiy et al. 2020, arXiv 2010.11929, in the small form of the Keras text).
+
+Glossary: B batch, P patch size, T = (image_size / P)² patches, D width, N heads.
+"""
+
+import tensorflow as tf
+
+from tfcore import random
+from tfcore.layers.dense import Dense
+from tfcore.layers.dropout import Dropout
+from tfcore.layers.feedforward import Mlp
+from tfcore.layers.normalization import LayerNorm
+from tfcore.layers.tokens import ImageTokens
+from tfcore.layers.transformer import PreNormBlock
+from tfcore.module import Module
+from tfcore.ops.pooling import global_average_pool
+
+HEADS = ("flatten", "mean")
+
+
+class VisionTransformer(Module):
+    """Images (B, H, W, 3) in 0 .. 255 -> logits (B, classes).
+
+    Normalization by the train set → resize to `image_size` and random augmentation → patches with learned positions →
+    `blocks` pre-norm blocks → layer norm → `head` → MLP → logits. 21,759,012 parameters in the published size, the
+    normalization's 6 statistics not counted: "Image classification with Vision Transformer" (Keras examples).
+
+    Args:
+        head: "flatten" hands all T·D features to the MLP, as published; "mean" their mean over the patches.
+        augmentation: "chain", "fused" or "none", see `ImageTokens`.
+        formulation: of attention, "direct" or "chunked".
+
+    Raises:
+        ValueError: for a patch size that does not divide the image size, sizes below 1, rates outside [0, 1), an
+            unknown head, augmentation or formulation.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: tf.Tensor,
+        classes: int = 100,
+        image_size: int = 72,
+        patch_size: int = 6,
+        width: int = 64,
+        blocks: int = 8,
+        heads: int = 4,
+        mlp_width: int = 128,
+        dropout: float = 0.1,
+        head: str = "flatten",
+        head_units: tuple[int, ...] = (2048, 1024),
+        head_dropout: float = 0.5,
+        augmentation: str = "chain",
+        formulation: str = "direct",
+        dtype: tf.DType = tf.float32,
+    ):
+        super().__init__()
+        if head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
+        if blocks < 1:
+            raise ValueError(f"blocks must be at least 1, got {blocks}")
+        self.head_kind = head
+        self.tokens = ImageTokens(
+            image_size=image_size,
+            patch_size=patch_size,
+            width=width,
+            augmentation=augmentation,
+            rotation_factor=0.02,
+            key=random.fold_in(key, 0),
+            dtype=dtype,
+        )
+        self.blocks = []
+        for i in range(blocks):
+            block_key, site = random.fold_in(key, 10 + i), 10 * (i + 1)
+            mlp = Mlp(
+                inputs=width,
+                units=(mlp_width, width),
+                dropout=dropout,
+                site=site + 1,
+                key=random.fold_in(block_key, 1),
+                dtype=dtype,
+            )
+            self.blocks.append(
+                PreNormBlock(
+                    mlp,
+                    width=width,
+                    heads=heads,
+                    key_dim=width,
+                    dropout=dropout,
+                    site=site,
+                    formulation=formulation,
+                    key=block_key,
+                    dtype=dtype,
+                )
+            )
+        self.norm = LayerNorm(width=width, dtype=dtype)
+        features = width * (self.tokens.patches.side**2 if head == "flatten" else 1)
+        self.dropout = Dropout(head_dropout, site=1, dtype=dtype)
+        self.head = Mlp(
+            inputs=features, units=head_units, dropout=head_dropout, site=2, key=random.fold_in(key, 1), dtype=dtype
+        )
+        self.logits = Dense(inputs=head_units[-1], units=classes, key=random.fold_in(key, 2), dtype=dtype)
+
+    def __call__(self, images: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
+        x = self.tokens(images, training=training, key=key)  # (B, T, D)
+        for block in self.blocks:
+            x = block(x, training=training, key=key)  # (B, T, D)
+        x = self.norm(x)
+        if self.head_kind == "flatten":
+            x = tf.reshape(x, [-1, x.shape[1] * x.shape[2]])  # (B, T·D)
+        else:
+            x = global_average_pool(x)  # (B, D)
+        x = self.head(self.dropout(x, training=training, key=key), training=training, key=key)
+        return self.logits(x)  # (B, classes)
+
+    def attention_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """Return each block's attention weights (B, N, T, T) in inference."""
+        x, maps = self.tokens(images), []
+        for block in self.blocks:
+            maps.append(block.weights(x))
+            x = block(x)
+        return maps
