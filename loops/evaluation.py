@@ -11,26 +11,21 @@ from loops.data.pipeline import evaluation_batches
 from loops.steps import Metrics, make_evaluation_step, to_floats
 from tfcore.module import Module
 from tfcore.ops.activations import softmax
-from tfcore.ops.losses import top_k_accuracy
 from tfcore.precision import statistics_dtype
 
-TOP_K = 5
 
-
-def evaluate(model: Module, split: Split, *, batch_size: int) -> dict[str, float]:
+def evaluate(model: Module, split: Split, *, batch_size: int, pixel_scale: float = 255.0) -> dict[str, float]:
     """Return mean loss, accuracy and top-5 accuracy of `model` over a split."""
-    metrics = Metrics()
-    step = make_evaluation_step(model, metrics)
-    in_top = 0
+    metrics = Metrics(top_k=5)
+    step = make_evaluation_step(model, metrics, pixel_scale=pixel_scale)
     for inputs, labels in evaluation_batches(split, batch_size):
-        logits = step(tf.constant(inputs), tf.constant(labels))  # (B, classes)
-        in_top += int(tf.math.count_nonzero(top_k_accuracy(tf.constant(labels), logits, k=TOP_K)))
-    return {**metrics.result(), f"top_{TOP_K}_accuracy": in_top / len(split)}
+        step(tf.constant(inputs), tf.constant(labels))
+    return metrics.result()
 
 
-def predict(model: Module, inputs: np.ndarray) -> np.ndarray:
+def predict(model: Module, inputs: np.ndarray, *, pixel_scale: float = 255.0) -> np.ndarray:
     """Return class probabilities (n, classes) of inputs (n, ...) as stored (uint8 pixels, or floats)."""
-    logits = model(to_floats(tf.constant(inputs)), training=False)
+    logits = model(to_floats(tf.constant(inputs), pixel_scale), training=False)
     return softmax(tf.cast(logits, statistics_dtype(logits.dtype))).numpy()
 
 

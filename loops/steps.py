@@ -9,27 +9,35 @@ import tensorflow as tf
 
 from tfcore import random
 from tfcore.module import Module
-from tfcore.ops.losses import accuracy, cross_entropy_from_logits
-from tfcore.optimizers.optimizer import Adam
+from tfcore.ops.losses import accuracy, cross_entropy_from_logits, top_k_accuracy
+from tfcore.optimizers.optimizer import Optimizer
 from tfcore.precision import LossScale, all_finite, statistics_dtype
 
 Step = Callable[..., None]
 
 
 class Metrics(Module):
-    """Running sums of an epoch; variables, so that a checkpoint in the middle of an epoch keeps them."""
+    """Running sums of an epoch; variables, so that a checkpoint in the middle of an epoch keeps them.
 
-    def __init__(self):
+    `top_k`: count how often the label is among the k highest scores, too.
+    """
+
+    def __init__(self, top_k: int | None = None):
         super().__init__()
+        self.top_k = top_k
         self.loss = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="loss")
         self.correct = tf.Variable(0, dtype=tf.int64, trainable=False, name="correct")
         self.examples = tf.Variable(0, dtype=tf.int64, trainable=False, name="examples")
+        if top_k is not None:
+            self.in_top_k = tf.Variable(0, dtype=tf.int64, trainable=False, name="in_top_k")
 
-    def update(self, losses: tf.Tensor, correct: tf.Tensor) -> None:
-        """Add the losses (B,) and hits (B,) bool of one batch."""
+    def update(self, labels: tf.Tensor, logits: tf.Tensor, losses: tf.Tensor) -> None:
+        """Add one batch: labels (B,), logits (B, classes), losses (B,)."""
         self.loss.assign_add(tf.cast(tf.reduce_sum(losses), tf.float64))
-        self.correct.assign_add(tf.math.count_nonzero(correct))
+        self.correct.assign_add(tf.math.count_nonzero(accuracy(labels, logits)))
         self.examples.assign_add(tf.size(losses, out_type=tf.int64))
+        if self.top_k is not None:
+            self.in_top_k.assign_add(tf.math.count_nonzero(top_k_accuracy(labels, logits, k=self.top_k)))
 
     def reset(self) -> None:
         """Start a new epoch."""
@@ -37,24 +45,28 @@ class Metrics(Module):
             variable.assign(tf.zeros_like(variable))
 
     def result(self) -> dict[str, float]:
-        """Return mean loss and accuracy over all examples since the reset."""
+        """Return mean loss, accuracy and top-k accuracy over all examples since the reset."""
         examples = int(self.examples)
-        return {"loss": float(self.loss) / examples, "accuracy": int(self.correct) / examples}
+        result = {"loss": float(self.loss) / examples, "accuracy": int(self.correct) / examples}
+        if self.top_k is not None:
+            result[f"top_{self.top_k}_accuracy"] = int(self.in_top_k) / examples
+        return result
 
 
 def make_train_step(
     model: Module,
-    optimizer: Adam,
+    optimizer: Optimizer,
     metrics: Metrics,
     *,
     key: tf.Tensor,
     loss_scale: LossScale | None = None,
+    pixel_scale: float = 255.0,
     xla: bool = False,
 ) -> Step:
     """Return step(inputs, labels, number): one update of `model` in place.
 
-    inputs (B, ...) as stored (uint8 pixels are scaled to [0, 1] here), labels (B,), number () int64: the step's place
-    in the run, folded into `key` for the random layers. Traced once for each batch shape.
+    inputs (B, ...) as stored (see `to_floats`), labels (B,), number () int64: the step's place in the run, folded into
+    `key` for the random layers. Traced once for each batch shape.
 
     Raises:
         RuntimeError: from a call that would trace the step a third time, or for an argument that is no tensor.
@@ -66,7 +78,9 @@ def make_train_step(
     def train_step(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> None:
         check_trace(inputs, labels, number)
         with tf.GradientTape() as tape:
-            logits = model(to_floats(inputs), training=True, key=random.fold_in(key, number))  # (B, classes)
+            logits = model(
+                to_floats(inputs, pixel_scale), training=True, key=random.fold_in(key, number)
+            )  # (B, classes)
             logits = tf.cast(logits, statistics_dtype(logits.dtype))
             losses = cross_entropy_from_logits(labels, logits)  # (B,)
             loss = tf.reduce_mean(losses)
@@ -80,29 +94,31 @@ def make_train_step(
             finite = all_finite(gradients)
             optimizer.apply(gradients, condition=finite)
             loss_scale.update(finite)
-        metrics.update(losses, accuracy(labels, logits))
+        metrics.update(labels, logits, losses)
 
     return train_step
 
 
-def make_evaluation_step(model: Module, metrics: Metrics, *, xla: bool = False) -> Callable[..., tf.Tensor]:
+def make_evaluation_step(
+    model: Module, metrics: Metrics, *, pixel_scale: float = 255.0, xla: bool = False
+) -> Callable[..., tf.Tensor]:
     """Return step(inputs, labels) -> logits (B, classes) in float32, adding the batch to `metrics`."""
     check_trace = _trace_guard("evaluation step")
 
     @tf.function(jit_compile=xla, autograph=False)
     def evaluation_step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         check_trace(inputs, labels)
-        logits = model(to_floats(inputs), training=False)  # (B, classes)
+        logits = model(to_floats(inputs, pixel_scale), training=False)  # (B, classes)
         logits = tf.cast(logits, statistics_dtype(logits.dtype))
-        metrics.update(cross_entropy_from_logits(labels, logits), accuracy(labels, logits))
+        metrics.update(labels, logits, cross_entropy_from_logits(labels, logits))
         return logits
 
     return evaluation_step
 
 
-def to_floats(inputs: tf.Tensor) -> tf.Tensor:
-    """uint8 pixels -> float32 in [0, 1]; floating-point inputs as they are."""
-    return tf.cast(inputs, tf.float32) / 255.0 if inputs.dtype == tf.uint8 else inputs
+def to_floats(inputs: tf.Tensor, pixel_scale: float) -> tf.Tensor:
+    """uint8 pixels -> float32 pixels / pixel_scale (255 for models of [0, 1], 1 for 0 .. 255); floats as they are."""
+    return tf.cast(inputs, tf.float32) / pixel_scale if inputs.dtype == tf.uint8 else inputs
 
 
 def measure_modes(steps: dict[str, Step], batch: tuple[np.ndarray, np.ndarray], repeats: int = 5) -> dict[str, float]:

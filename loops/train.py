@@ -6,20 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import tensorflow as tf
 from tqdm import tqdm
 
-from loops import checkpoint
-from loops.data.dataset import Dataset
-from loops.data.pipeline import evaluation_batches, steps_per_epoch, train_batches
+from loops import checkpoint, control
+from loops.data.dataset import Dataset, Split
+from loops.data.pipeline import check, evaluation_batches, first, hold_out, steps_per_epoch, train_batches
+from loops.evaluation import evaluate
 from loops.recipes.recipe import Recipe
 from loops.restore import LAYERS, fresh_model
 from loops.runs import Run
 from loops.steps import Metrics, make_evaluation_step, make_train_step, measure_modes
 from tfcore import random
 from tfcore.module import Module
-from tfcore.optimizers.optimizer import Adam
+from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Optimizer
 from tfcore.precision import POLICIES, LossScale
 
 
@@ -34,7 +36,8 @@ def train(
 
     Args:
         run: a folder from `Run.create`, or from `Run.open` with `resume`.
-        dataset: train and test split; the test split is evaluated after each epoch (as the published runs do).
+        dataset: train and test split. After each epoch the recipe's validation share is evaluated, or, where it has
+            none, the test split (as some published runs do); with a share the test split is evaluated once, at the end.
         resume: go on from the newest intact checkpoint.
         report: called with a line of text for each epoch.
 
@@ -45,20 +48,38 @@ def train(
     """
     recipe = run.recipe
 
-    # Model and state: everything that a checkpoint must hold hangs in `parts` or in `progress`.
+    # Model and state: everything that a checkpoint must hold hangs in `parts`, `controls` or `progress`.
     key = random.make_key(recipe.seed)
+    train_split, validation_split = splits(recipe, dataset)
     model, optimizer, per_epoch = prepare(recipe, dataset)
     loss_scale = LossScale() if POLICIES[recipe.precision].scaled else None
-    metrics, val_metrics = Metrics(), Metrics()
+    metrics, val_metrics = Metrics(recipe.top_k), Metrics(recipe.top_k)
     parts = {"model": model, "optimizer": optimizer, "metrics": metrics}
     if loss_scale is not None:
         parts["loss_scale"] = loss_scale
-    progress = {"epoch": 0, "step": 0, "seconds": 0.0, "best": None, "best_epoch": 0}  # seconds: of the open epoch
+    mode = control.mode_of(recipe.monitor)
+    best = control.BestCheckpoint(mode=mode)
+    stopping = plateau = None
+    if recipe.stop_patience is not None:
+        stopping = control.EarlyStopping(mode=mode, patience=recipe.stop_patience)
+    if recipe.plateau_patience is not None:
+        plateau = control.ReduceOnPlateau(mode="min", factor=recipe.plateau_factor, patience=recipe.plateau_patience)
+    controls = {"best": best, "stopping": stopping, "plateau": plateau}
+    controls = {name: machine for name, machine in controls.items() if machine is not None}
+    progress = {"epoch": 0, "step": 0, "seconds": 0.0}  # seconds: of the open epoch
 
     # Compiled or not: measured once, on this machine, before the first step; a resumed run keeps the choice.
     def train_step_in(mode: str):
         key_of_layers = random.fold_in(key, LAYERS)
-        return make_train_step(model, optimizer, metrics, key=key_of_layers, loss_scale=loss_scale, xla=mode == "on")
+        return make_train_step(
+            model,
+            optimizer,
+            metrics,
+            key=key_of_layers,
+            loss_scale=loss_scale,
+            pixel_scale=recipe.pixel_scale,
+            xla=mode == "on",
+        )
 
     environment = run.read_json("environment.json")
     if "xla" in environment:
@@ -66,7 +87,7 @@ def train(
     elif recipe.xla == "auto":
         start = checkpoint.capture(parts)
         steps = {mode: train_step_in(mode) for mode in ("off", "on")}
-        first = next(train_batches(dataset.train, recipe.batch_size, seed=recipe.seed, epoch=0))
+        first = next(train_batches(train_split, recipe.batch_size, seed=recipe.seed, epoch=0))
         seconds = measure_modes(steps, first)
         checkpoint.restore(parts, start, run.folder)  # the measured steps never happened
         environment["xla"] = min(seconds, key=seconds.get)
@@ -76,24 +97,32 @@ def train(
     else:
         environment["xla"] = recipe.xla
         train_step = train_step_in(recipe.xla)
-    evaluation_step = make_evaluation_step(model, val_metrics, xla=environment["xla"] == "on")
+    evaluation_step = make_evaluation_step(
+        model, val_metrics, pixel_scale=recipe.pixel_scale, xla=environment["xla"] == "on"
+    )
     environment |= {"data": dataset.source, "class_names": list(dataset.class_names)}
     run.write_json("environment.json", environment)
 
     # Resume.
     history: list[dict] = []
     if resume:
-        path, arrays, progress, complaints = checkpoint.newest_intact(run.checkpoints)
+        path, arrays, meta, complaints = checkpoint.newest_intact(run.checkpoints)
         for complaint in complaints:
             report(f"skipped: {complaint}")
         checkpoint.restore(parts, arrays, path)
+        progress = {name: meta[name] for name in progress}
+        for name, machine in controls.items():
+            machine.load_state(meta["controls"][name])
         # A row may be newer than the checkpoint, if the run was stopped between the two writes.
         history = [row for row in run.read_history() if row["epoch"] <= progress["epoch"]]
         report(f"resumed after epoch {progress['epoch']}, step {progress['step']} ({path.name})")
 
+    def save(path: Path) -> None:
+        states = {name: machine.state() for name, machine in controls.items()}
+        checkpoint.save(path, checkpoint.capture(parts), {**progress, "controls": states})
+
     def save_checkpoint() -> None:
-        path = checkpoint.step_path(run.checkpoints, progress["step"])
-        checkpoint.save(path, checkpoint.capture(parts), progress)
+        save(checkpoint.step_path(run.checkpoints, progress["step"]))
         checkpoint.prune(run.checkpoints, recipe.keep_checkpoints)
 
     def stop_if_asked() -> None:
@@ -105,16 +134,18 @@ def train(
     # Epochs.
     begin = time.perf_counter()
     with _interruption() as interrupted:
-        while progress["epoch"] < recipe.epochs:
+        while progress["epoch"] < recipe.epochs and not (stopping and stopping.stopped):
             begin = time.perf_counter()
             done = progress["step"] - progress["epoch"] * per_epoch  # steps of this epoch, from an interrupted run
             if done == 0:
                 metrics.reset()
             batches = train_batches(
-                dataset.train, recipe.batch_size, seed=recipe.seed, epoch=progress["epoch"], start=done
+                train_split, recipe.batch_size, seed=recipe.seed, epoch=progress["epoch"], start=done
             )
             title = f"epoch {progress['epoch'] + 1}/{recipe.epochs}"
             for inputs, labels in tqdm(batches, title, per_epoch, initial=done, leave=False, disable=None, unit="step"):
+                if recipe.schedule == "cosine":
+                    optimizer.learning_rate.assign(_cosine(recipe, progress["step"], per_epoch))
                 number = tf.constant(progress["step"], tf.int64)
                 train_step(tf.constant(inputs), tf.constant(labels), number)
                 progress["step"] += 1
@@ -123,7 +154,7 @@ def train(
 
             # Evaluation.
             val_metrics.reset()
-            for inputs, labels in evaluation_batches(dataset.test, recipe.batch_size):
+            for inputs, labels in evaluation_batches(validation_split, recipe.batch_size):
                 evaluation_step(tf.constant(inputs), tf.constant(labels))
                 stop_if_asked()
             result = metrics.result() | {f"val_{name}": value for name, value in val_metrics.result().items()}
@@ -147,9 +178,13 @@ def train(
             progress["seconds"] = 0.0
             history.append(row)
             run.write_history(history)
-            if progress["best"] is None or _better(recipe.monitor, row[recipe.monitor], progress["best"]):
-                progress |= {"best": row[recipe.monitor], "best_epoch": progress["epoch"]}
-                checkpoint.save(run.best, checkpoint.capture(parts), progress)
+            is_best = best.update(row[recipe.monitor], progress["epoch"])
+            if stopping is not None:
+                stopping.update(row[recipe.monitor], progress["epoch"])
+            if plateau is not None:
+                optimizer.learning_rate.assign(plateau.update(row["val_loss"], row["learning_rate"]))
+            if is_best:
+                save(run.best)
             save_checkpoint()
             report(format_row(row, recipe.epochs))
 
@@ -162,41 +197,71 @@ def train(
         "epochs": progress["epoch"],
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "last": history[-1],
-        "best": next(row for row in history if row["epoch"] == progress["best_epoch"]),
+        "best": next(row for row in history if row["epoch"] == best.best_epoch),
     }
+    if recipe.validation:  # the test split was never looked at: once, now, with the best epoch's weights
+        checkpoint.restore({"model": model}, checkpoint.load(run.best)[0], run.best)
+        summary["test"] = evaluate(model, dataset.test, batch_size=recipe.batch_size, pixel_scale=recipe.pixel_scale)
     run.write_json("summary.json", summary)
     return summary
 
 
-def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Adam, int]:
+def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split]:
+    """Return (train, validation) of a recipe; without a validation share the test split validates, as published."""
+    if recipe.validation:
+        return hold_out(dataset.train, recipe.validation, recipe.train_examples)
+    if recipe.train_examples is None:
+        return dataset.train, dataset.test
+    return first(dataset.train, recipe.train_examples), dataset.test
+
+
+def _cosine(recipe: Recipe, step: int, per_epoch: int) -> float:
+    return control.cosine_with_warmup(
+        step, learning_rate=recipe.learning_rate, steps=recipe.epochs * per_epoch, warmup_steps=recipe.warmup_steps
+    )
+
+
+def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Optimizer, int]:
     """Return (fresh model, its optimizer, steps an epoch) of a recipe on a data set.
 
     Raises:
         ValueError: for sizes, rates or a batch size that do not work: call it before anything is written.
     """
-    per_epoch = steps_per_epoch(dataset.train, recipe.batch_size)
-    model = fresh_model(recipe, classes=len(dataset.class_names))
-    optimizer = Adam(
-        model.named_trainable_variables(),
-        learning_rate=recipe.learning_rate,
-        beta_1=recipe.beta_1,
-        beta_2=recipe.beta_2,
-        epsilon=recipe.epsilon,
-    )
+    train_split, validation_split = splits(recipe, dataset)
+    classes = len(dataset.class_names)
+    for split in (train_split, validation_split, dataset.test):
+        check(split, classes)
+    per_epoch = steps_per_epoch(train_split, recipe.batch_size)
+    model = fresh_model(recipe, classes=classes)
+    recipe.fit_statistics(model, train_split.inputs)
+    settings = {
+        "learning_rate": recipe.learning_rate,
+        "beta_1": recipe.beta_1,
+        "beta_2": recipe.beta_2,
+        "epsilon": recipe.epsilon,
+        "clip_norm": recipe.clip_norm,
+    }
+    variables = model.named_trainable_variables()
+    if recipe.optimizer == "adamw":
+        optimizer = AdamW(variables, weight_decay=recipe.weight_decay, decay=recipe.decay, **settings)
+    elif recipe.optimizer == "lamb":
+        optimizer = Lamb(variables, weight_decay=recipe.weight_decay, **settings)
+    else:
+        optimizer = Adam(variables, **settings)
+    if recipe.schedule == "cosine":
+        _cosine(recipe, 0, per_epoch)  # refuses a warm-up as long as the run
     return model, optimizer, per_epoch
 
 
 def format_row(row: dict, epochs: int) -> str:
     """One line for one epoch of the history."""
+    top = next((name for name in row if name.startswith("val_top_")), None)
     return (
         f"epoch {row['epoch']:>3}/{epochs}  {row['seconds']:6.1f} s  {1000 / row['steps_per_second']:6.1f} ms/step  "
         f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
         f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}"
+        + (f"  {top} {row[top]:.4f}" if top else "")
     )
-
-
-def _better(monitor: str, value: float, best: float) -> bool:
-    return value < best if monitor == "val_loss" else value > best
 
 
 @contextmanager

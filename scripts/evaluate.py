@@ -39,15 +39,16 @@ def main(arguments) -> int:
 
     if arguments.predict:
         images = read_images(arguments.predict, IMAGE_SIZE)
+        probabilities_of = predict(model, images, pixel_scale=run.recipe.pixel_scale)
         result = []
-        for picture, probabilities in zip(arguments.predict, predict(model, images), strict=True):
+        for picture, probabilities in zip(arguments.predict, probabilities_of, strict=True):
             best = probabilities.argsort()[::-1][: arguments.top]
             classes = {class_names[i]: float(probabilities[i]) for i in best}
             print(f"{picture}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in classes.items()))
             result.append({"image": str(picture), "classes": classes})
     else:
         dataset = data.load(run.recipe.dataset, arguments.data or run.recipe.data)
-        result = evaluate(model, dataset.test, batch_size=run.recipe.batch_size)
+        result = evaluate(model, dataset.test, batch_size=run.recipe.batch_size, pixel_scale=run.recipe.pixel_scale)
         print(f"{run.recipe.name}, {path.name}, {len(dataset.test):,} test examples of {dataset.source}")
         for name, value in result.items():
             print(f"{name:16}{value:.4f}")

@@ -99,6 +99,9 @@ def summary_table(summary: dict) -> str:
     ]
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
         lines.append(f"{name:12}{last[name]:>10.4f}{best[name]:>10.4f}")
+    if "test" in summary:
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in summary["test"].items())
+        lines.append(f"test split, weights of the best epoch: {metrics}")
     return "\n".join(lines)
 
 

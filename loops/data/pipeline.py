@@ -20,6 +20,46 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     return -(-len(split) // batch_size)
 
 
+def first(split: Split, examples: int) -> Split:
+    """Return the first `examples` of a split.
+
+    Raises:
+        DataError: for more examples than there are.
+    """
+    if examples > len(split):
+        raise DataError(f"train_examples is {examples}, but there are {len(split)}: ask for at most as many")
+    return Split(split.inputs[:examples], split.labels[:examples])
+
+
+def hold_out(split: Split, share: float, examples: int | None = None) -> tuple[Split, Split]:
+    """Return (train, validation): the first `examples` (all by default), of which the last `share` validates.
+
+    Raises:
+        DataError: for more examples than there are, or a share that leaves one side empty.
+    """
+    whole = split if examples is None else first(split, examples)
+    kept = len(whole) - round(len(whole) * share)
+    if not 0 < kept < len(whole):
+        raise DataError(f"validation {share} of {len(whole)} examples leaves one side empty: choose, say, 0.1")
+    return first(whole, kept), Split(whole.inputs[kept:], whole.labels[kept:])
+
+
+def check(split: Split, classes: int) -> None:
+    """Refuse what would poison a training: labels out of range, numbers that are none.
+
+    Raises:
+        DataError: naming the first such example.
+    """
+    wrong = (split.labels < 0) | (split.labels >= classes)
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise DataError(f"example {index} has label {split.labels[index]}, expected 0 .. {classes - 1}: mend the data")
+    if split.inputs.dtype.kind == "f":
+        bad = ~np.isfinite(split.inputs).reshape(len(split), -1).all(axis=1)
+        if bad.any():
+            raise DataError(f"example {int(bad.argmax())} holds a NaN or an infinity: leave it out or mend it")
+
+
 def train_batches(
     split: Split, batch_size: int, *, seed: int, epoch: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import tensorflow as tf
 
 from tfcore.module import Module
@@ -29,10 +30,23 @@ class Recipe:
     data: str = "auto"  # auto (cache or download), sample, or a folder
     epochs: int
     batch_size: int
+    validation: float = 0.0  # share of the train set, its last part, to validate on; 0: on the test set, as published
+    train_examples: int | None = None  # use the first of the train set only
+    pixel_scale: float = 255.0  # the model's images are uint8 pixels divided by this
+    top_k: int | None = None  # report how often the label is among the k highest scores
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
+    weight_decay: float = 0.0
+    decay: str = "scaled"  # AdamW's decay: scaled by the learning rate (Keras, PyTorch), or unscaled
+    clip_norm: float | None = None  # of all gradients together
+    schedule: str = "constant"  # or cosine, to zero over the whole run
+    warmup_steps: int = 0  # of the cosine
+    plateau_patience: int | None = None  # epochs without a better val_loss, then learning rate · plateau_factor
+    plateau_factor: float = 0.2
+    stop_patience: int | None = None  # epochs without a better monitored value, then stop
     monitor: str = "val_accuracy"  # the best checkpoint is the one with the highest (val_loss: lowest) of these
     seed: int = 0
     precision: str = "float32"
@@ -45,10 +59,23 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not -(2**31) <= self.seed < 2**31:
             raise ValueError(f"seed must fit 32 bits (-2147483648 .. 2147483647), got {self.seed}")
+        for name in ("train_examples", "top_k"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, or none, got {getattr(self, name)}")
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"validation must be at least 0 and below 1, such as 0.1, got {self.validation}")
+        if not self.pixel_scale > 0:
+            raise ValueError(f"pixel_scale must be positive, such as 255, got {self.pixel_scale}")
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError("weight_decay is for optimizer adamw or lamb: set optimizer=adamw, or weight_decay=0")
+        if self.schedule == "cosine" and self.plateau_patience is not None:
+            raise ValueError("plateau_patience and schedule cosine both set the learning rate: choose one of them")
         for name, known in (
             ("precision", POLICIES),
             ("xla", XLA_MODES),
             ("monitor", ("val_accuracy", "val_loss")),
+            ("optimizer", ("adam", "adamw", "lamb")),
+            ("schedule", ("constant", "cosine")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -59,6 +86,9 @@ class Recipe:
     def build_model(self, key: tf.Tensor, *, classes: int) -> Module:
         """Return the recipe's model with fresh weights: called as model(inputs, training=, key=) -> (B, classes)."""
         raise TypeError(f"{type(self).__name__} builds no model: use a recipe of loops.recipes.RECIPES")
+
+    def fit_statistics(self, model: Module, inputs: np.ndarray) -> None:
+        """Let the model take what it needs from the train inputs (n, ...), before the first step; here nothing."""
 
     def to_json(self) -> dict:
         """Return the fields as JSON values."""
