@@ -1,7 +1,7 @@
 """Parity certificates: how far each op, layer, model and optimizer of ours lies from Keras's, per dtype.
 
-Prints the largest relative error of the values, of the gradients, and after k training steps (20 beside
-keras.Model.fit for models, 100 for optimizers). Exit code 1 if one exceeds its tolerance: float32 1e-5 (gradients and
+Prints the largest relative error of the values, of the gradients, and after k training steps (20 or, for transformers,
+10 beside keras.Model.fit; 100 for optimizers). Exit code 1 if one exceeds its tolerance: float32 1e-5 (gradients and
 steps 1e-4), float64 1e-10. With --json, `tolerance` is that of the values.
 """
 
@@ -15,6 +15,7 @@ EXAMPLES = """\
   python scripts/compare_keras.py all
   python scripts/compare_keras.py models.Inn
   python scripts/compare_keras.py involve --dtype float64       every entry with that word in its name
+  python scripts/compare_keras.py all --full-size --dtype float32
 """
 
 
@@ -22,18 +23,22 @@ def parser() -> command_line.Parser:
     parser = command_line.Parser(__doc__, EXAMPLES)
     parser.add_argument("names", metavar="NAME", nargs="*", default=["all"], help="all, a name, or a part of names")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="one dtype only (default: both)")
+    parser.add_argument(
+        "--full-size", action="store_true", help="the transformers in their published sizes, 20 steps: takes minutes"
+    )
     return parser
 
 
 def main(arguments) -> int:
     # The catalog belongs to the tests, which are not installed: found beside this script's folder.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests.catalog import ENTRIES
+    from tests.catalog import ENTRIES, FULL_SIZE
     from tests.catalog.entry import certify
 
-    chosen = [name for name in ENTRIES if any(word == "all" or word in name for word in arguments.names)]
+    entries = FULL_SIZE if arguments.full_size else ENTRIES
+    chosen = [name for name in entries if any(word == "all" or word in name for word in arguments.names)]
     for word in arguments.names:
-        if word != "all" and not any(word in name for name in ENTRIES):
+        if word != "all" and not any(word in name for name in entries):
             raise ValueError(f"no entry of the catalog is named like {word!r}; compare_keras.py all lists them")
     dtypes = [arguments.dtype] if arguments.dtype else ["float32", "float64"]
 
@@ -42,7 +47,7 @@ def main(arguments) -> int:
     certificates = []
     for name in chosen:
         for dtype in dtypes:
-            certificate = certify(ENTRIES[name], dtype)
+            certificate = certify(entries[name], dtype)
             certificates.append(certificate)
             errors = (certificate.values, certificate.gradients, certificate.steps)
             columns = ["-" if error is None else f"{error:.1e}" for error in errors]

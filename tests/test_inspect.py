@@ -10,9 +10,11 @@ from tfcore.inspect import figures
 from tfcore.inspect.report import count_parameters, parameter_table
 
 
-def _history(epochs, scale=1.0):
+def _history(epochs, scale=1.0, top_5=False):
+    more = {"top_5_accuracy": 0.8, "val_top_5_accuracy": 0.7} if top_5 else {}
     return [
         {
+            **{column: value - 0.5 / epoch for column, value in more.items()},
             "epoch": epoch,
             "loss": scale * 2 / epoch,
             "accuracy": 0.5 - 0.4 / epoch,
@@ -61,6 +63,24 @@ def test_curves_show_the_histories_on_common_axes(count):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train", "validation"]
 
 
+def test_curves_of_top_5_accuracy():
+    histories = {"inn": _history(4), "vit": _history(40, top_5=True), "a": _history(5), "b": _history(6)}
+    figure = figures.curves(histories)
+    panels = iter(figure.axes)
+    for name, metrics in (("inn", 2), ("vit", 3), ("a", 2), ("b", 2)):
+        own = [next(panels) for _ in range(metrics)]
+        assert [panel.get_xlabel() for panel in own] == [""] * (metrics - 1) + ["epoch"]
+        for panel, metric in zip(own, ("loss", "accuracy", "top_5_accuracy"), strict=False):
+            for line, column in zip(panel.lines, (metric, f"val_{metric}"), strict=True):
+                np.testing.assert_array_equal(line.get_ydata(), [row[column] for row in histories[name]])
+    assert next(panels, None) is None
+    labelled = [panel.get_ylabel() for panel in figure.axes if panel.get_ylabel()]
+    assert labelled == ["loss", "accuracy", "top-5 accuracy", "loss", "accuracy"]  # the second band has no top-5
+    top_5 = figure.axes[4]
+    assert top_5.get_title() == "best validation 0.6875, epoch 40"
+    assert check_texts(figure) >= 30
+
+
 # Not to be read as mathematics: there is no symbol \\strange.
 LONG = r"a_$\strange$_name with words/and_a_folder_with_no_end_of_words"
 
@@ -69,6 +89,7 @@ LONG = r"a_$\strange$_name with words/and_a_folder_with_no_end_of_words"
     "figure",
     [
         figures.curves({f"{LONG} {number}": _history(100) for number in range(6)}, title=LONG),
+        figures.curves({LONG: _history(100, top_5=True)}, title=LONG),
         figures.image_grid(
             np.zeros((7, 8, 8, 3), np.uint8), ["hourglass on antidiagonal"] * 6 + [r"$\strange$"], title=LONG
         ),
@@ -79,18 +100,23 @@ LONG = r"a_$\strange$_name with words/and_a_folder_with_no_end_of_words"
             title=LONG,
         ),
     ],
-    ids=["curves", "image_grid", "kernel_heatmaps"],
+    ids=["curves", "top_5", "image_grid", "kernel_heatmaps"],
 )
 def test_no_texts_overlap_or_leave_the_picture(figure):
+    assert check_texts(figure) >= 8
+
+
+def check_texts(figure) -> int:
+    """Assert that the texts lie apart and within the picture; return how many there are."""
     figure.draw_without_rendering()
     texts = [text for text in _texts(figure) if text.get_visible() and text.get_text()]
     boxes = [text.get_window_extent() for text in texts]
-    assert len(texts) >= 8
     for i, box in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, texts[i]
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, texts[i]
         for j in range(i):
             assert not box.overlaps(boxes[j]), (texts[i], texts[j])
+    return len(texts)
 
 
 def _texts(figure):

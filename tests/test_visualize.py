@@ -184,7 +184,7 @@ def test_without_matplotlib(without_matplotlib, trained, capsys):
 def test_refusals(trained, tmp_path, capsys, small_data):
     assert "did you mean 'inn_cifar10'?" in _error(capsys, "in_cifar10")
     assert "no run there (no recipe.json)" in _error(capsys, tmp_path)
-    assert "convnet: a convnet_cifar10 has no involutions" in _error(capsys, trained / "convnet", "--what", "kernels")
+    assert "convnet: a convnet_cifar10 has no kernels" in _error(capsys, trained / "convnet", "--what", "kernels")
     assert "is a recipe and has no curves" in _error(capsys, "inn_cifar10", trained / "inn", "--what", "curves")
     assert small_data == []  # refused before a download
     assert "named twice" in _error(capsys, trained / "inn", trained / "convnet" / ".." / "inn")
@@ -221,7 +221,7 @@ def test_damaged_runs(trained, tmp_path, capsys):
 def test_help_answers_without_tensorflow():
     answer = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0 and answer.stderr == ""
-    assert "examples:" in answer.stdout and "--what {samples,curves,parameters,kernels,all}" in answer.stdout
+    assert "examples:" in answer.stdout and "--what {samples,curves,parameters,kernels,patches," in answer.stdout
 
 
 # Restored models.

@@ -12,3 +12,4 @@ ENTRIES: dict[str, Entry] = {
     for group in (operations, layers, sequence, attention, augmentation, models, optimizers)
     for entry in group.ENTRIES
 }
+FULL_SIZE: dict[str, Entry] = {entry.name: entry for entry in models.FULL_SIZE}

@@ -80,27 +80,27 @@ def _network(build, keras_build, dtype) -> Case:
     return _case(model, twin, images, labels, dtype, steps=20)
 
 
-def _transformer(build, keras_build, sizes, dtype, **options) -> Case:
-    """A small one (`tests/test_transformers.py` has the published sizes), 10 steps of 5 images, dropout off."""
+def _transformer(build, keras_build, sizes, dtype, *, side=9, steps=10, batch=5, **options) -> Case:
+    """`steps` steps on images of `side` pixels, dropout and augmentation off."""
     rng = np.random.default_rng(0)
-    images = (255 * rng.random((50, 9, 9, 3))).astype(dtype.as_numpy_dtype)
-    labels = rng.integers(0, 7, 50).astype(np.int32)
+    images = (255 * rng.random((steps * batch, side, side, 3))).astype(dtype.as_numpy_dtype)
+    labels = rng.integers(0, sizes["classes"], steps * batch).astype(np.int32)
     model = build(**sizes, **options, augmentation="none", key=random.make_key(1), dtype=dtype)
     model.tokens.normalization.fit(images)
     mean, variance = (value.numpy() for value in model.tokens.normalization.variables)
     gelu = exact_gelu if dtype == tf.float64 else "gelu"
     twin = keras_build(sizes=sizes, mean=mean, variance=variance, gelu=gelu, dtype=dtype.name)
-    return _case(model, twin, images, labels, dtype, steps=10)
+    return _case(model, twin, images, labels, dtype, steps=steps)
 
 
-def _vit(dtype, formulation):
+def _vit(dtype, sizes=VIT, **options) -> Case:
     rates = {"dropout": 0.0, "head_dropout": 0.0}
-    return _transformer(VisionTransformer, KerasVit, VIT, dtype, formulation=formulation, **rates)
+    return _transformer(VisionTransformer, KerasVit, sizes, dtype, **rates, **options)
 
 
-def _perceiver(dtype, formulation):
+def _perceiver(dtype, sizes=PERCEIVER, **options) -> Case:
     rates = {"dropout": 0.0, "ffn_dropout": 0.0}
-    return _transformer(Perceiver, KerasPerceiver, PERCEIVER, dtype, formulation=formulation, **rates)
+    return _transformer(Perceiver, KerasPerceiver, sizes, dtype, **rates, **options)
 
 
 ENTRIES = [
@@ -118,7 +118,34 @@ ENTRIES = [
         for f in FORMULATIONS
     ),
     *(
-        Entry(f"models.Perceiver[{f}]", (Perceiver, CrossAttention), lambda d, f=f: _perceiver(d, f))
+        Entry(f"models.Perceiver[{f}]", (Perceiver, CrossAttention), lambda d, f=f: _perceiver(d, formulation=f))
         for f in FORMULATIONS
     ),
+]
+
+# The published sizes, 20 steps of 4 images: minutes, so only `compare_keras.py --full-size` runs them.
+FULL = {"side": 32, "steps": 20, "batch": 4}
+FULL_VIT = {
+    "classes": 100,
+    "image_size": 72,
+    "patch_size": 6,
+    "width": 64,
+    "blocks": 8,
+    "heads": 4,
+    "mlp_width": 128,
+    "head_units": (2048, 1024),
+}
+FULL_PERCEIVER = {
+    "classes": 100,
+    "image_size": 64,
+    "patch_size": 2,
+    "width": 256,
+    "latents": 256,
+    "iterations": 2,
+    "blocks": 4,
+    "heads": 8,
+}
+FULL_SIZE = [
+    Entry("models.VisionTransformer full size", (VisionTransformer,), lambda d: _vit(d, FULL_VIT, **FULL)),
+    Entry("models.Perceiver full size", (Perceiver,), lambda d: _perceiver(d, FULL_PERCEIVER, **FULL)),
 ]

@@ -1,0 +1,144 @@
+"""The loop with what stands between epochs: validation share, early stopping, plateau, schedules, other recipes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import loops.train
+from loops import control, recipes
+from loops.data import sample
+from loops.data.dataset import DataError, Split
+from loops.data.pipeline import check, hold_out
+from loops.runs import Run
+from loops.steps import make_train_step
+from loops.train import Interrupted, prepare, train
+from tests.test_train import _assert_equal, _run, _state
+from tests.tiny import tiny_dataset
+
+DATASET = tiny_dataset()
+VIT = [
+    ("data", "sample"),
+    ("epochs", "2"),
+    ("batch_size", "32"),
+    ("xla", "off"),
+    ("image_size", "8"),
+    ("patch_size", "4"),
+    ("width", "8"),
+    ("blocks", "1"),
+    ("heads", "2"),
+]
+
+
+def test_a_validation_share_is_the_last_part_and_leaves_the_test_split_for_the_end(tmp_path):
+    run = _run(tmp_path / "run", ("validation", "0.3"), ("epochs", "2"))
+    dark = Split(np.zeros_like(DATASET.test.inputs), np.full_like(DATASET.test.labels, 3))
+    summary = train(run, dataclasses.replace(DATASET, test=dark))
+    other = _run(tmp_path / "other", ("validation", "0.3"), ("epochs", "2"))
+    again = train(other, DATASET)
+    assert summary["last"]["val_loss"] == again["last"]["val_loss"]  # whatever the test split is
+    assert summary["test"]["accuracy"] in (0.0, 1.0) and summary["test"] != again["test"]
+    left, right = hold_out(DATASET.train, 0.3)
+    np.testing.assert_array_equal(np.concatenate([left.labels, right.labels]), DATASET.train.labels)
+    assert len(right) == 21
+
+
+def test_train_examples_takes_the_first():
+    left, right = hold_out(DATASET.train, 0.1, 50)
+    assert (len(left), len(right)) == (45, 5)
+    np.testing.assert_array_equal(right.labels, DATASET.train.labels[45:50])
+    with pytest.raises(DataError, match="train_examples is 71, but there are 70"):
+        hold_out(DATASET.train, 0.1, 71)
+    with pytest.raises(DataError, match=r"validation 0.001 of 70 examples leaves one side empty"):
+        hold_out(DATASET.train, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda split: Split(split.inputs, np.where(np.arange(70) == 5, 10, split.labels)), "example 5 has label 10"),
+        (lambda split: Split(split.inputs, np.where(np.arange(70) == 6, -1, split.labels)), "example 6 has label -1"),
+        (
+            lambda split: Split(np.where(np.arange(70)[:, None, None, None] == 7, np.nan, split.inputs), split.labels),
+            "example 7 holds a NaN",
+        ),
+    ],
+)
+def test_poisoned_examples_are_named_before_any_step(change, message):
+    split = change(DATASET.train)
+    with pytest.raises(DataError, match=message):
+        check(split, 10)
+    with pytest.raises(DataError, match=message):
+        prepare(
+            recipes.get("convnet_cifar10").changed([("batch_size", "32")]), dataclasses.replace(DATASET, train=split)
+        )
+
+
+def test_early_stopping_stops_and_a_resumed_run_stays_stopped(tmp_path):
+    settings = [("stop_patience", "1"), ("learning_rate", "1e-30"), ("epochs", "9")]  # nothing ever improves
+    run = _run(tmp_path / "run", *settings)
+    summary = train(run, DATASET)
+    assert summary["epochs"] == 2 and summary["best"]["epoch"] == 1
+    assert train(Run.open(run.folder), DATASET, resume=True)["epochs"] == 2
+
+
+def test_the_learning_rate_falls_on_a_plateau(tmp_path):
+    settings = [("plateau_patience", "1"), ("plateau_factor", "0.5"), ("learning_rate", "1e-30"), ("epochs", "3")]
+    run = _run(tmp_path / "run", *settings)
+    train(run, DATASET)
+    rates = [row["learning_rate"] for row in run.read_history()]
+    assert rates == pytest.approx([1e-30, 1e-30, 0.5e-30])
+
+
+def test_the_cosine_is_followed_step_by_step(tmp_path, monkeypatch):
+    seen = []
+
+    def recording(model, optimizer, *args, **kwargs):
+        step = make_train_step(model, optimizer, *args, **kwargs)
+
+        def record(*arguments):
+            seen.append(float(optimizer.learning_rate))
+            step(*arguments)
+
+        return record
+
+    monkeypatch.setattr(loops.train, "make_train_step", recording)
+    train(_run(tmp_path / "run", ("schedule", "cosine"), ("warmup_steps", "2"), ("epochs", "2")), DATASET)
+    expected = [control.cosine_with_warmup(s, learning_rate=1e-3, steps=6, warmup_steps=2) for s in range(6)]
+    assert seen == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [("vit_cifar100", [("head_units", "11")]), ("perceiver_cifar100", [("latents", "5")])],
+)
+def test_transformers_resume_to_the_same_bits_with_augmentation_and_dropout(tmp_path, monkeypatch, recipe, settings):
+    whole_set = sample.images(100)
+    dataset = dataclasses.replace(
+        whole_set,
+        train=Split(whole_set.train.inputs[:70], whole_set.train.labels[:70]),
+        test=Split(whole_set.test.inputs[:23], whole_set.test.labels[:23]),
+    )
+    whole, cut = (
+        Run.create(tmp_path / name, recipes.get(recipe).changed([*VIT, *settings])) for name in ("whole", "cut")
+    )
+    summary = train(whole, dataset)
+    assert "top_5_accuracy" in summary["test"] and "val_top_5_accuracy" in summary["last"]
+
+    def make_interrupting_step(*args, **kwargs):
+        step, count = make_train_step(*args, **kwargs), []
+
+        def interrupt_at_the_third(*arguments):
+            step(*arguments)
+            count.append(1)
+            if len(count) == 3:
+                raise KeyboardInterrupt  # a second Ctrl-C: at once, with nothing saved
+
+        return interrupt_at_the_third
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loops.train, "make_train_step", make_interrupting_step)
+        with pytest.raises((KeyboardInterrupt, Interrupted)):
+            train(cut, dataset)
+    train(Run.open(cut.folder), dataset, resume=True)
+    _assert_equal(_state(cut), _state(whole))
