@@ -1,4 +1,7 @@
-"""Draw and print what runs and recipes are made of: train images, learning curves, parameters, involution kernels.
+"""Draw and print what runs and recipes are made of: images, learning curves, parameters, and what a model looks at.
+
+Involution networks have kernels; vision transformers and Perceivers have patches, attention and positions. Those are
+shown for the first images of the test split.
 
 A run is shown with the weights of its best epoch, a recipe with fresh ones. Pictures go to the run's figures folder
 (a recipe's to runs/RECIPE-figures) or to --out; of several runs, each to a folder of its own below --out, and their
@@ -16,7 +19,6 @@ import command_line
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loops.data.dataset import Dataset
     from loops.recipes.recipe import Recipe
     from loops.runs import Run
 
@@ -25,10 +27,9 @@ EXAMPLES = """\
   python scripts/visualize.py runs/inn_cifar10 runs/convnet_cifar10 --what curves --out figures
   python scripts/visualize.py inn_cifar10 convnet_cifar10 --what parameters
   python scripts/visualize.py inn_cifar10 --data sample --what kernels      the weights before training
+  python scripts/visualize.py runs/vit_cifar100 --what attention            attention.png and rollout.png
 """
-CHOICES = ("samples", "curves", "parameters", "kernels", "all")
-SAMPLES = 25
-HEATMAPS = 10
+CHOICES = ("samples", "curves", "parameters", "kernels", "patches", "attention", "positions", "all")
 
 
 class Subject(NamedTuple):
@@ -127,6 +128,8 @@ def pictures(chosen: list[Subject], arguments) -> Iterator[tuple[Path, "Figure"]
         if error.name.partition(".")[0] != "matplotlib":
             raise
         raise ValueError("pictures need matplotlib, which is not installed: pip install -e '.[plots]'") from None
+    import drawings
+
     from loops import data
 
     if what in ("curves", "all"):
@@ -136,14 +139,13 @@ def pictures(chosen: list[Subject], arguments) -> Iterator[tuple[Path, "Figure"]
             name = "curves.png" if len(runs) == 1 else "curves-side-by-side.png"
             yield (arguments.out or runs[0].figures) / name, curves(runs)
     load = cache(data.load)  # several runs mostly share their data
-    for subject in chosen:
-        if what == "kernels" and not has_involutions(subject):
-            raise ValueError(f"{subject.label}: a {subject.recipe.name} has no involutions, hence no kernels to show")
-        dataset = load(subject.recipe.dataset, subject.recipe.data) if what != "curves" else None
+    for subject in chosen if what != "curves" else ():
+        shown = drawings.Shown(subject.label, subject.recipe, subject.run, load)
         if what in ("samples", "all"):
-            yield subject.figures / "samples.png", samples(subject, dataset)
-        if what in ("kernels", "all") and has_involutions(subject):
-            yield subject.figures / "kernels.png", kernels(subject, dataset)
+            yield subject.figures / "samples.png", drawings.samples(shown)
+        if what != "samples":
+            for name, draw in drawings.of_model(shown, what):
+                yield subject.figures / f"{name}.png", draw(shown)
 
 
 def curves(runs: list[Subject]) -> "Figure":
@@ -158,47 +160,6 @@ def curves(runs: list[Subject]) -> "Figure":
         if not histories[subject.label]:
             raise ValueError(f"{subject.label}: no epoch has ended, so there are no curves yet: go on by --resume")
     return figures.curves(histories)
-
-
-def samples(subject: Subject, dataset: "Dataset") -> "Figure":
-    """Train images that the recipe's seed picks, with the names of their classes."""
-    import numpy as np
-
-    from tfcore.inspect import figures
-
-    split = dataset.train
-    # As for the batches: the seed's 32 bits as an unsigned number, which NumPy's generators need.
-    rng = np.random.default_rng(subject.recipe.seed % 2**32)
-    picked = rng.choice(len(split), size=min(SAMPLES, len(split)), replace=False)
-    names = [dataset.class_names[label] for label in split.labels[picked]]
-    title = f"{dataset.name}: {len(picked)} of {len(split):,} train images"
-    return figures.image_grid(split.inputs[picked], names, title=title)
-
-
-def has_involutions(subject: Subject) -> bool:
-    """Whether the subject's model is an involution network."""
-    from loops.recipes.inn import InnRecipe
-
-    return isinstance(subject.recipe, InnRecipe)
-
-
-def kernels(subject: Subject, dataset: "Dataset") -> "Figure":
-    """The first test images, each with the heat maps of the involutions' kernels."""
-    import tensorflow as tf
-
-    from loops.restore import fresh_model, restored_model
-    from loops.steps import to_floats
-    from tfcore.inspect import figures
-
-    if subject.run is None:
-        model, weights = fresh_model(subject.recipe, len(dataset.class_names)), "fresh weights"
-    else:
-        model, weights = restored_model(subject.run, len(dataset.class_names)), "weights of the best epoch"
-    images, labels = dataset.test.inputs[:HEATMAPS], dataset.test.labels[:HEATMAPS]
-    _, found = model.features(to_floats(tf.constant(images)))
-    maps = [figures.tap_sums(kernel.numpy()) for kernel in found]
-    names = [dataset.class_names[label] for label in labels]
-    return figures.kernel_heatmaps(images, maps, names=names, title=f"{subject.label}, {weights}")
 
 
 def save(figure: "Figure", path: Path) -> None:

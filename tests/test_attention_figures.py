@@ -87,7 +87,7 @@ def test_cosine_similarities():
 
 def values_of(panel, number=0):
     """The values of an image in a panel; masked ones (between the tiles) as NaN."""
-    values = panel.images[number].getvalues_of()
+    values = panel.images[number].get_array()
     return values.filled(np.nan) if values.mask.any() else values.data
 
 
@@ -156,11 +156,11 @@ def test_latent_grid_shows_the_mean_and_the_chosen_in_each_iteration():
 
 def test_even_attention_can_be_drawn():
     even = np.full((1, 2, 16, 16), 1 / 16)
-    figure = attention_figures.attention_grid(IMAGE, [even[0]])
-    low, high = heat_maps(figure)[0].images[1].get_clim()
+    grid = attention_figures.attention_grid(IMAGE, [even[0]])
+    low, high = heat_maps(grid)[0].images[1].get_clim()
     assert high / low == pytest.approx(1.01)  # no colours for rounding errors
     for figure in (
-        figure,
+        grid,
         attention_figures.rollout_grid(IMAGE[None], [even], names=["a"]),
         attention_figures.position_grid(np.ones((16, 3))),
         attention_figures.position_grid(np.ones((1, 3))),

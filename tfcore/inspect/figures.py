@@ -56,17 +56,19 @@ def curves(histories: dict[str, list[dict]], *, title: str = "") -> Figure:
             top_5_accuracy and val_top_5_accuracy, too.
         title: a line above all.
     """
-    metrics = [metric for metric in METRICS if any(metric in history[0] for history in histories.values())]
     columns = min(len(histories), RUNS_PER_BAND)
-    rows = len(metrics) * -(-len(histories) // columns)
+    metrics = {name: [metric for metric in METRICS if metric in history[0]] for name, history in histories.items()}
+    in_bands = {(number // columns, metric) for number, own in enumerate(metrics.values()) for metric in own}
+    places = sorted(in_bands, key=lambda place: (place[0], list(METRICS).index(place[1])))  # the rows, from above
+    rows = len(places)
     figure = Figure(figsize=(3.3 * columns + 1.2, 2.7 * rows + 0.6), dpi=120, layout="constrained")
     add_headline(figure, title, width=28 * columns)
     first: dict[str, Axes] = {}  # the panel whose y axis all others of its metric share
     labelled = set()  # the rows of panels that have a panel with numbers along its y axis
     for number, (name, history) in enumerate(histories.items()):
         band, column = divmod(number, columns)
-        own = [metric for metric in metrics if metric in history[0]]
-        for row, metric in enumerate(own, start=band * len(metrics)):
+        for metric in metrics[name]:
+            row = places.index((band, metric))
             panel = figure.add_subplot(rows, columns, row * columns + column + 1, sharey=first.get(metric))
             first.setdefault(metric, panel)
             _draw_history(panel, history, metric)
@@ -74,9 +76,9 @@ def curves(histories: dict[str, list[dict]], *, title: str = "") -> Figure:
             if row not in labelled:
                 panel.set_ylabel(METRICS[metric], fontsize=12)
                 labelled.add(row)
-            if metric == own[0]:
+            if metric == metrics[name][0]:
                 panel.set_title(textwrap.fill(name, 30), fontsize=12, parse_math=False)
-            if metric == own[-1]:
+            if metric == metrics[name][-1]:
                 panel.set_xlabel("epoch", fontsize=11)
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11, frameon=False)
@@ -161,5 +163,5 @@ def add_picture(figure: Figure, place: SubplotSpec, image: np.ndarray, **scale) 
 def add_headline(figure: Figure, text: str, *, width: int) -> None:
     """Add the text above all panels, each of its lines wrapped to `width` characters."""
     if text:
-        lines = [textwrap.fill(line, width) for line in text.splitlines()]
+        lines = [textwrap.fill(line, width) for line in text.strip().splitlines()]
         figure.suptitle("\n".join(lines), fontsize=13, parse_math=False)
