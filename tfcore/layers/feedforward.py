@@ -1,5 +1,6 @@
 """Position-wise networks between attentions."""
 
+import itertools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -36,7 +37,7 @@ class Mlp(Module):
         widths = (inputs, *units)
         self.dense = [
             Dense(inputs=before, units=after, key=random.fold_in(key, i), dtype=dtype)
-            for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            for i, (before, after) in enumerate(itertools.pairwise(widths))
         ]
         self.dropout = [Dropout(dropout, site=site + i, dtype=dtype) for i in range(len(units))]
 
