@@ -89,7 +89,8 @@ class Perceiver(Module):
     Normalization → resize to `image_size`, random flip and zoom → patches with positions; then `iterations` times, with
     the same weights: cross-attention from a learned latent array, `blocks` pre-norm blocks on the latents; then the
     mean over the latents → Dense → GELU → Dense → dropout (on the logits, as published). 9,697,637 parameters in the
-    published size, the normalization's 6 statistics not counted: "Image classification with Perceiver" (Keras examples).
+    published size, the normalization's 6 statistics not counted: "Image classification with Perceiver" (Keras
+    examples).
 
     Keys and values of the cross-attention do not change between the iterations, so they are computed once.
 

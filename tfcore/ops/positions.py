@@ -8,8 +8,8 @@ import numpy as np
 def fourier_features(height: int, width: int, *, bands: int) -> np.ndarray:
     """Return (height · width, 4 · bands + 2) float64: position and its Fourier features, row by row.
 
-    For each axis, with p from −1 to 1 and frequencies f from 1 to half the axis's size (Nyquist), `bands` of them evenly
-    spaced: sin(f π p), cos(f π p) and p itself. Source: Jaegle et al. 2021, arXiv 2103.03206, section 3.2.
+    For each axis, with p from −1 to 1 and `bands` frequencies f evenly spaced from 1 to half its size (Nyquist):
+    sin(f π p), cos(f π p) and p itself. Source: Jaegle et al. 2021, arXiv 2103.03206, section 3.2.
 
     Raises:
         ValueError: for sizes or bands below 1.
