@@ -112,7 +112,9 @@ def pair_variables(ours: Module, theirs: keras.Layer) -> dict[str, tuple[tf.Vari
     return pairs
 
 
-def fit(model: keras.Model, inputs: np.ndarray, labels: np.ndarray, batch_size: int, dtype: tf.DType) -> list[float]:
+def fit(
+    model: keras.Model, inputs: np.ndarray, labels: np.ndarray, batch_size: int, dtype: tf.DType, adam: dict
+) -> list[float]:
     """One epoch of `keras.Model.fit` with Adam in the given order; return the loss of each step."""
 
     class Losses(keras.callbacks.Callback):
@@ -126,7 +128,7 @@ def fit(model: keras.Model, inputs: np.ndarray, labels: np.ndarray, batch_size: 
     losses = Losses()
     with keras_floatx(dtype):
         model.compile(
-            optimizer=keras.optimizers.Adam(**EXACT_IN_FLOAT32),
+            optimizer=keras.optimizers.Adam(**adam),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             jit_compile=False,
         )
