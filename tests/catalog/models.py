@@ -115,7 +115,9 @@ ENTRIES = [
     ),
     *(
         Entry(
-            f"models.VisionTransformer[{f}]", (VisionTransformer, PreNormBlock, ImageTokens), lambda d, f=f: _vit(d, f)
+            f"models.VisionTransformer[{f}]",
+            (VisionTransformer, PreNormBlock, ImageTokens),
+            lambda d, f=f: _vit(d, formulation=f),
         )
         for f in FORMULATIONS
     ),
