@@ -17,7 +17,7 @@ from loops.data import download, sample
 from tests.tiny import tiny_dataset
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py") if path.name != "command_line.py")
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py") if "__main__" in path.read_text())
 
 
 def _script(*arguments, **settings) -> subprocess.CompletedProcess:
