@@ -178,11 +178,6 @@ class ReduceOnPlateau(_Control):
         return learning_rate
 
 
-def constant(step: int, *, learning_rate: float) -> float:
-    """The same learning rate at every step."""
-    return learning_rate
-
-
 def cosine_with_warmup(
     step: int, *, learning_rate: float, steps: int, warmup_steps: int = 0, final: float = 0.0
 ) -> float:

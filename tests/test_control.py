@@ -11,7 +11,6 @@ from loops.control import (
     BestCheckpoint,
     EarlyStopping,
     ReduceOnPlateau,
-    constant,
     cosine_with_warmup,
     improves,
     mode_of,
@@ -236,7 +235,3 @@ def test_cosine_equals_keras(warmup, final):
 def test_cosine_refuses(settings, message):
     with pytest.raises(ValueError, match=message):
         cosine_with_warmup(0, **{"learning_rate": 0.1, "steps": 10, **settings})
-
-
-def test_constant():
-    assert {constant(step, learning_rate=0.3) for step in (0, 1, 1000)} == {0.3}
