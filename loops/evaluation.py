@@ -8,16 +8,24 @@ import tensorflow as tf
 
 from loops.data.dataset import DataError, Split
 from loops.data.pipeline import evaluation_batches
-from loops.steps import Metrics, make_evaluation_step, to_floats
+from loops.steps import Metrics, Penalty, make_evaluation_step, to_floats
 from tfcore.module import Module
 from tfcore.ops.activations import softmax
 from tfcore.precision import statistics_dtype
 
 
-def evaluate(model: Module, split: Split, *, batch_size: int, pixel_scale: float = 255.0) -> dict[str, float]:
-    """Return mean loss, accuracy and top-5 accuracy of `model` over a split."""
-    metrics = Metrics(top_k=5)
-    step = make_evaluation_step(model, metrics, pixel_scale=pixel_scale)
+def evaluate(
+    model: Module,
+    split: Split,
+    *,
+    classes: int,
+    batch_size: int,
+    penalty: Penalty = lambda: None,
+    pixel_scale: float = 255.0,
+) -> dict[str, float]:
+    """Return mean loss, accuracy and, where there are more than 5 classes, top-5 accuracy of `model` over a split."""
+    metrics = Metrics(top_k=5 if classes > 5 else None)
+    step = make_evaluation_step(model, metrics, penalty=penalty, pixel_scale=pixel_scale)
     for inputs, labels in evaluation_batches(split, batch_size):
         step(tf.constant(inputs), tf.constant(labels))
     return metrics.result()

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from loops import checkpoint, recipes
+from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
 
 
@@ -86,10 +87,21 @@ class Run:
         Raises:
             ValueError: if the training never began.
         """
+        return self._of_training("class_names")
+
+    def sizes(self) -> Sizes:
+        """The sizes of the data that the run was trained on.
+
+        Raises:
+            ValueError: if the training never began.
+        """
+        return Sizes(tuple(self._of_training("input_shape")), len(self.class_names()))
+
+    def _of_training(self, name: str) -> list:
         environment = self.read_json("environment.json")
-        if "class_names" not in environment:
+        if name not in environment:
             raise ValueError(f"{self.folder}: its training never began: nothing to evaluate")
-        return environment["class_names"]
+        return environment[name]
 
     def write_history(self, rows: list[dict]) -> None:
         """Write history.csv with a row an epoch, whole or not at all."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from loops.diagnostics import Diagnostics
 from tfcore import random
 from tfcore.module import Module
 from tfcore.ops.losses import accuracy, cross_entropy_from_logits, top_k_accuracy
@@ -14,6 +15,7 @@ from tfcore.optimizers.optimizer import Optimizer
 from tfcore.precision import LossScale, all_finite, statistics_dtype
 
 Step = Callable[..., None]
+Penalty = Callable[[], tf.Tensor | None]  # of the weights, (); None: nothing to add
 
 
 class Metrics(Module):
@@ -60,10 +62,14 @@ def make_train_step(
     *,
     key: tf.Tensor,
     loss_scale: LossScale | None = None,
+    penalty: Penalty = lambda: None,
+    diagnostics: Diagnostics | None = None,
     pixel_scale: float = 255.0,
     xla: bool = False,
 ) -> Step:
     """Return step(inputs, labels, number): one update of `model` in place.
+
+    penalty() is added to the loss, and to the loss that `metrics` report, as Keras does with its regularizers.
 
     inputs (B, ...) as stored (see `to_floats`), labels (B,), number () int64: the step's place in the run, folded into
     `key` for the random layers. Traced once for each batch shape.
@@ -82,15 +88,20 @@ def make_train_step(
                 to_floats(inputs, pixel_scale), training=True, key=random.fold_in(key, number)
             )  # (B, classes)
             logits = tf.cast(logits, statistics_dtype(logits.dtype))
-            losses = cross_entropy_from_logits(labels, logits)  # (B,)
+            losses = _add(penalty(), cross_entropy_from_logits(labels, logits))  # (B,)
             loss = tf.reduce_mean(losses)
             if loss_scale is not None:
                 loss *= loss_scale.scale
-        gradients = dict(zip(variables, tape.gradient(loss, list(variables.values())), strict=True))
+        # Zeros for a variable that the loss does not depend on, such as those of a branch that is skipped.
+        found = tape.gradient(loss, list(variables.values()), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = dict(zip(variables, found, strict=True))
+        if loss_scale is not None:
+            gradients = loss_scale.unscale(gradients)
+        if diagnostics is not None:
+            diagnostics.update(gradients)
         if loss_scale is None:
             optimizer.apply(gradients)
         else:
-            gradients = loss_scale.unscale(gradients)
             finite = all_finite(gradients)
             optimizer.apply(gradients, condition=finite)
             loss_scale.update(finite)
@@ -100,7 +111,7 @@ def make_train_step(
 
 
 def make_evaluation_step(
-    model: Module, metrics: Metrics, *, pixel_scale: float = 255.0, xla: bool = False
+    model: Module, metrics: Metrics, *, penalty: Penalty = lambda: None, pixel_scale: float = 255.0, xla: bool = False
 ) -> Callable[..., tf.Tensor]:
     """Return step(inputs, labels) -> logits (B, classes) in float32, adding the batch to `metrics`."""
     check_trace = _trace_guard("evaluation step")
@@ -110,10 +121,14 @@ def make_evaluation_step(
         check_trace(inputs, labels)
         logits = model(to_floats(inputs, pixel_scale), training=False)  # (B, classes)
         logits = tf.cast(logits, statistics_dtype(logits.dtype))
-        metrics.update(labels, logits, cross_entropy_from_logits(labels, logits))
+        metrics.update(labels, logits, _add(penalty(), cross_entropy_from_logits(labels, logits)))
         return logits
 
     return evaluation_step
+
+
+def _add(penalty: tf.Tensor | None, losses: tf.Tensor) -> tf.Tensor:
+    return losses if penalty is None else losses + tf.cast(penalty, losses.dtype)
 
 
 def to_floats(inputs: tf.Tensor, pixel_scale: float) -> tf.Tensor:

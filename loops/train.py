@@ -1,5 +1,6 @@
 """The outer loop, eager, to be read from top to bottom: what happens to a model from its seed to its summary."""
 
+import functools
 import math
 import signal
 import threading
@@ -13,15 +14,17 @@ from tqdm import tqdm
 
 from loops import checkpoint, control
 from loops.data.dataset import Dataset, Split
-from loops.data.pipeline import check, evaluation_batches, first, hold_out, steps_per_epoch, train_batches
+from loops.data.pipeline import check, evaluation_batches, first, hold_out, shuffled, steps_per_epoch, train_batches
+from loops.diagnostics import Diagnostics
 from loops.evaluation import evaluate
+from loops.optimizers import make_optimizer
 from loops.recipes.recipe import Recipe
 from loops.restore import LAYERS, fresh_model
 from loops.runs import Run
 from loops.steps import Metrics, make_evaluation_step, make_train_step, measure_modes
 from tfcore import random
 from tfcore.module import Module
-from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Optimizer
+from tfcore.optimizers.optimizer import Optimizer
 from tfcore.precision import POLICIES, LossScale
 
 
@@ -57,6 +60,10 @@ def train(
     parts = {"model": model, "optimizer": optimizer, "metrics": metrics}
     if loss_scale is not None:
         parts["loss_scale"] = loss_scale
+    diagnostics = Diagnostics(model) if recipe.diagnostics else None
+    if diagnostics is not None:
+        parts["diagnostics"] = diagnostics
+    penalty = functools.partial(recipe.penalty, model)
     mode = control.mode_of(recipe.monitor)
     best = control.BestCheckpoint(mode=mode)
     stopping = plateau = None
@@ -77,6 +84,8 @@ def train(
             metrics,
             key=key_of_layers,
             loss_scale=loss_scale,
+            penalty=penalty,
+            diagnostics=diagnostics,
             pixel_scale=recipe.pixel_scale,
             xla=mode == "on",
         )
@@ -98,9 +107,13 @@ def train(
         environment["xla"] = recipe.xla
         train_step = train_step_in(recipe.xla)
     evaluation_step = make_evaluation_step(
-        model, val_metrics, pixel_scale=recipe.pixel_scale, xla=environment["xla"] == "on"
+        model, val_metrics, penalty=penalty, pixel_scale=recipe.pixel_scale, xla=environment["xla"] == "on"
     )
-    environment |= {"data": dataset.source, "class_names": list(dataset.class_names)}
+    environment |= {
+        "data": dataset.source,
+        "class_names": list(dataset.class_names),
+        "input_shape": list(dataset.sizes.input_shape),
+    }
     run.write_json("environment.json", environment)
 
     # Resume.
@@ -138,7 +151,9 @@ def train(
             begin = time.perf_counter()
             done = progress["step"] - progress["epoch"] * per_epoch  # steps of this epoch, from an interrupted run
             if done == 0:
-                metrics.reset()
+                for sums in (metrics, diagnostics):
+                    if sums is not None:
+                        sums.reset()
             batches = train_batches(
                 train_split, recipe.batch_size, seed=recipe.seed, epoch=progress["epoch"], start=done
             )
@@ -175,6 +190,8 @@ def train(
             }
             if loss_scale is not None:
                 row |= {"loss_scale": float(loss_scale.scale), "skipped_steps": int(loss_scale.skipped_steps)}
+            if diagnostics is not None:
+                row |= diagnostics.result()
             progress["seconds"] = 0.0
             history.append(row)
             run.write_history(history)
@@ -201,18 +218,26 @@ def train(
     }
     if recipe.validation:  # the test split was never looked at: once, now, with the best epoch's weights
         checkpoint.restore({"model": model}, checkpoint.load(run.best)[0], run.best)
-        summary["test"] = evaluate(model, dataset.test, batch_size=recipe.batch_size, pixel_scale=recipe.pixel_scale)
+        summary["test"] = evaluate(
+            model,
+            dataset.test,
+            classes=dataset.sizes.classes,
+            batch_size=recipe.batch_size,
+            penalty=penalty,
+            pixel_scale=recipe.pixel_scale,
+        )
     run.write_json("summary.json", summary)
     return summary
 
 
 def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split]:
     """Return (train, validation) of a recipe; without a validation share the test split validates, as published."""
+    train_split = shuffled(dataset.train, recipe.seed) if recipe.shuffle_split else dataset.train
+    if recipe.train_examples is not None:
+        train_split = first(train_split, recipe.train_examples)
     if recipe.validation:
-        return hold_out(dataset.train, recipe.validation, recipe.train_examples)
-    if recipe.train_examples is None:
-        return dataset.train, dataset.test
-    return first(dataset.train, recipe.train_examples), dataset.test
+        return hold_out(train_split, recipe.validation)
+    return train_split, dataset.test
 
 
 def _cosine(recipe: Recipe, step: int, per_epoch: int) -> float:
@@ -228,26 +253,12 @@ def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Optimizer, int]:
         ValueError: for sizes, rates or a batch size that do not work: call it before anything is written.
     """
     train_split, validation_split = splits(recipe, dataset)
-    classes = len(dataset.class_names)
     for split in (train_split, validation_split, dataset.test):
-        check(split, classes)
+        check(split, dataset.sizes.classes)
     per_epoch = steps_per_epoch(train_split, recipe.batch_size)
-    model = fresh_model(recipe, classes=classes)
+    model = fresh_model(recipe, dataset.sizes)
     recipe.fit_statistics(model, train_split.inputs)
-    settings = {
-        "learning_rate": recipe.learning_rate,
-        "beta_1": recipe.beta_1,
-        "beta_2": recipe.beta_2,
-        "epsilon": recipe.epsilon,
-        "clip_norm": recipe.clip_norm,
-    }
-    variables = model.named_trainable_variables()
-    if recipe.optimizer == "adamw":
-        optimizer = AdamW(variables, weight_decay=recipe.weight_decay, decay=recipe.decay, **settings)
-    elif recipe.optimizer == "lamb":
-        optimizer = Lamb(variables, weight_decay=recipe.weight_decay, **settings)
-    else:
-        optimizer = Adam(variables, **settings)
+    optimizer = make_optimizer(recipe, model.named_trainable_variables())
     if recipe.schedule == "cosine":
         _cosine(recipe, 0, per_epoch)  # refuses a warm-up as long as the run
     return model, optimizer, per_epoch

@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from loops.data import CLASSES
+from loops.data.cifar import LAYOUTS
 from loops.data.dataset import Dataset
 from loops.recipes.recipe import Recipe
-from loops.restore import fresh_model, restored_model
+from loops.restore import fresh_model, restored_model, sizes_of
 from loops.runs import Run
 from loops.steps import to_floats
 from loops.train import splits
@@ -29,19 +29,19 @@ ROLLOUTS = 8
 class Shown:
     """A run, or (run None) a recipe, with its model and data, each made when first asked for."""
 
-    def __init__(self, label: str, recipe: Recipe, run: Run | None, load: Callable[[str, str], Dataset]):
+    def __init__(self, label: str, recipe: Recipe, run: Run | None, load: Callable[..., Dataset]):
         self.label, self.recipe, self.run, self.load = label, recipe, run, load
 
     @cached_property
     def dataset(self) -> Dataset:
         """The recipe's data."""
-        return self.load(self.recipe.dataset, self.recipe.data)
+        return self.load(self.recipe.dataset, self.recipe.data, exchange=self.recipe.exchange_splits)
 
     @cached_property
     def model(self) -> Module:
         """The model: of a run with the weights of its best epoch, of a recipe with fresh ones."""
-        classes = CLASSES[self.recipe.dataset]
-        model = fresh_model(self.recipe, classes) if self.run is None else restored_model(self.run, classes)
+        fresh = self.run is None
+        model = fresh_model(self.recipe, sizes_of(self.recipe)) if fresh else restored_model(self.run)
         for path, variable in model.named_variables().items():
             if not np.isfinite(variable.numpy()).all():
                 raise ValueError(f"{self.label}: {path} is not finite: the training diverged, lower its learning_rate")
@@ -88,13 +88,16 @@ def of_model(shown: Shown, what: str) -> Iterator[tuple[str, Draw]]:
 
 
 def samples(shown: Shown) -> Figure:
-    """Train images that the recipe's seed picks, with the names of their classes."""
+    """Train images or series that the recipe's seed picks, with the names of their classes."""
     dataset, split = shown.dataset, shown.dataset.train
     # As for the batches: the seed's 32 bits as an unsigned number, which NumPy's generators need.
     rng = np.random.default_rng(shown.recipe.seed % 2**32)
     picked = rng.choice(len(split), size=min(SAMPLES, len(split)), replace=False)
     names = [dataset.class_names[label] for label in split.labels[picked]]
-    title = f"{dataset.name}: {len(picked)} of {len(split):,} train images"
+    kind = "images" if shown.recipe.dataset in LAYOUTS else "series"
+    title = f"{dataset.name}: {len(picked)} of {len(split):,} train {kind}"
+    if kind == "series":
+        return figures.series_grid(split.inputs[picked, :, 0], names, title=title)
     return figures.image_grid(split.inputs[picked], names, title=title)
 
 

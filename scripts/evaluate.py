@@ -1,4 +1,4 @@
-"""Test metrics of a trained run, or the classes that it sees in pictures."""
+"""Test metrics of a trained run, or the classes that it sees in pictures or series."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ EXAMPLES = """\
   python scripts/evaluate.py runs/inn_cifar10
   python scripts/evaluate.py runs/inn_cifar10 --checkpoint last --data ~/data
   python scripts/evaluate.py runs/inn_cifar10 --predict cat.png dog.jpg --top 3
+  python scripts/evaluate.py runs/transformer_forda --predict engine.tsv     a class for each line
 """
 
 
@@ -18,13 +19,24 @@ def parser() -> command_line.Parser:
     parser.add_argument(
         "--checkpoint", choices=("best", "last"), default="best", help="the best epoch's weights or the last's"
     )
-    parser.add_argument("--predict", metavar="IMAGE", type=Path, nargs="+", help="name the classes of these pictures")
-    parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes a picture gets (default 5)")
+    parser.add_argument(
+        "--predict",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="name the classes of these pictures, or of the series in these .tsv files (one a line, with or without "
+        "a label in front)",
+    )
+    parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes each one gets (default 5)")
     return parser
 
 
 def main(arguments) -> int:
+    import numpy as np
+
     from loops import checkpoint, data
+    from loops.data import ucr
+    from loops.data.cifar import LAYOUTS
     from loops.data.dataset import IMAGE_SIZE
     from loops.evaluation import evaluate, predict, read_images
     from loops.restore import restored_model
@@ -35,20 +47,36 @@ def main(arguments) -> int:
     run = Run.open(arguments.run)
     class_names = run.class_names()
     path = run.best if arguments.checkpoint == "best" else checkpoint.newest_intact(run.checkpoints)[0]
-    model = restored_model(run, len(class_names), path)
+    model = restored_model(run, path)
+    recipe = run.recipe
 
     if arguments.predict:
-        images = read_images(arguments.predict, IMAGE_SIZE)
-        probabilities_of = predict(model, images, pixel_scale=run.recipe.pixel_scale)
+        if recipe.dataset in LAYOUTS:
+            names = [{"image": str(path)} for path in arguments.predict]
+            inputs = read_images(arguments.predict, IMAGE_SIZE)
+        else:
+            length = run.sizes().input_shape[0]
+            files = {path: ucr.read_series(path, length=length) for path in arguments.predict}
+            names = [{"file": str(path), "line": i + 1} for path, found in files.items() for i in range(len(found))]
+            inputs = np.concatenate(list(files.values()))
         result = []
-        for picture, probabilities in zip(arguments.predict, probabilities_of, strict=True):
+        probabilities_of = predict(model, inputs, pixel_scale=recipe.pixel_scale)
+        for name, probabilities in zip(names, probabilities_of, strict=True):
             best = probabilities.argsort()[::-1][: arguments.top]
             classes = {class_names[i]: float(probabilities[i]) for i in best}
-            print(f"{picture}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in classes.items()))
-            result.append({"image": str(picture), "classes": classes})
+            words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in classes.items())
+            print(f"{':'.join(map(str, name.values()))}: {words}")
+            result.append({**name, "classes": classes})
     else:
-        dataset = data.load(run.recipe.dataset, arguments.data or run.recipe.data)
-        result = evaluate(model, dataset.test, batch_size=run.recipe.batch_size, pixel_scale=run.recipe.pixel_scale)
+        dataset = data.load(recipe.dataset, arguments.data or recipe.data, exchange=recipe.exchange_splits)
+        result = evaluate(
+            model,
+            dataset.test,
+            classes=len(class_names),
+            batch_size=recipe.batch_size,
+            penalty=lambda: recipe.penalty(model),
+            pixel_scale=recipe.pixel_scale,
+        )
         print(f"{run.recipe.name}, {path.name}, {len(dataset.test):,} test examples of {dataset.source}")
         for name, value in result.items():
             print(f"{name:16}{value:.4f}")

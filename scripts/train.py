@@ -10,6 +10,7 @@ EXAMPLES = """\
   python scripts/train.py inn_cifar10 --data sample
   python scripts/train.py convnet_cifar10 --data ~/data --out runs/convnet --seed 1
   python scripts/train.py inn_cifar10 --out runs/wide --set kernel_size=5 --set reduction_ratio=1
+  python scripts/train.py transformer_forda --data ~/ucr --set dataset=ECG200 --batch-size 16
   python scripts/train.py inn_cifar10 --resume                 go on after an interruption
   python scripts/train.py inn_cifar10 --resume --epochs 100    go on for longer
 """
@@ -22,7 +23,7 @@ def parser() -> command_line.Parser:
         "--data",
         metavar="auto|sample|DIR",
         help="auto: the cache (~/.cache/tfcore or TFCORE_DATA), else a download; sample: made by the program; "
-        "DIR: a folder with the official binary files",
+        "DIR: a folder with the official binary files, or with a UCR set's NAME_TRAIN.tsv and NAME_TEST.tsv",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder")
@@ -66,12 +67,12 @@ def main(arguments) -> int:
                     f"{run.recipe.to_json()[field]} to {value}: leave it out, or start a new run by --out"
                 )
         recipe = run.recipe = changed
-        dataset = data.load(recipe.dataset, recipe.data)
+        dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
         run.write_json("recipe.json", recipe.to_json())
     else:
         recipe = recipe.changed(settings)
         Run.check_new(folder)  # before a download that may take minutes
-        dataset = data.load(recipe.dataset, recipe.data)
+        dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
         prepare(recipe, dataset)  # what the model, the optimizer or the data refuse, they refuse here
         run = Run.create(folder, recipe)
 

@@ -103,13 +103,12 @@ def subjects(arguments) -> list[Subject]:
 
 def print_parameters(chosen: list[Subject]) -> dict[str, dict[str, int]]:
     """Print the parameter tables; return label -> their sums."""
-    from loops.data import CLASSES
-    from loops.restore import fresh_model
+    from loops.restore import fresh_model, sizes_of
     from tfcore.inspect.report import count_parameters, parameter_table
 
     sums = {}
     for subject in chosen:
-        model = fresh_model(subject.recipe, CLASSES[subject.recipe.dataset])
+        model = fresh_model(subject.recipe, sizes_of(subject.recipe, subject.run))
         prefix = "" if subject.run is None else f"{subject.label}: "
         print(f"{prefix}{subject.recipe.name}\n\n{parameter_table(model)}\n", flush=True)
         total, trained = count_parameters(model)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loops.data import cifar, download
+from loops.data import cifar, download, transfer
 from tests.archive_server import ARCHIVE, CHUNKED, FOLDER, HALF, PART, assert_complete, error_of, fetch
 
 
@@ -135,10 +135,10 @@ def test_another_file_does_not_touch_the_part(server, tmp_path, knows_ranges):
 def test_endless_body_is_cut_and_refused(server, tmp_path):
     size = len(server.body)
     server.says_length = False
-    server.body += b"x" * 10 * download.BLOCK
+    server.body += b"x" * 10 * transfer.BLOCK
     message = error_of(tmp_path)
     assert "damaged" in message
-    assert f"{size + 10 * download.BLOCK:,} bytes" not in message  # it stopped reading before
+    assert f"{size + 10 * transfer.BLOCK:,} bytes" not in message  # it stopped reading before
     assert not (tmp_path / PART).exists()
 
 
@@ -178,7 +178,7 @@ def test_unknown_host(server, tmp_path, monkeypatch):
 
 
 def test_silent_server(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.1)
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.1)
     server.silent_until = threading.Event()
     try:
         assert "timed out" in error_of(tmp_path)

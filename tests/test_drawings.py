@@ -9,7 +9,7 @@ import visualize
 
 import command_line
 from loops import checkpoint, recipes
-from loops.data import sample
+from loops.data import SIZES, sample
 from loops.restore import fresh_model
 from loops.runs import Run
 from tests.test_attention_figures import heat_maps, values_of
@@ -23,7 +23,7 @@ DATASET = sample.images(100, train=200, test=23)
 def loads(monkeypatch):
     """Small recipes and data; the list of what was loaded."""
     calls = []
-    monkeypatch.setattr("loops.data.load", lambda *arguments: calls.append(arguments) or DATASET)
+    monkeypatch.setattr("loops.data.load", lambda *arguments, **_: calls.append(arguments) or DATASET)
     for name, sizes in (("vit_cifar100", VIT), ("perceiver_cifar100", PERCEIVER)):
         monkeypatch.setitem(recipes.RECIPES, name, dataclasses.replace(recipes.get(name), **sizes))
     return calls
@@ -80,7 +80,7 @@ def test_only_what_is_asked_for(drawn, loads):
 
 def test_attention_is_the_models_on_the_first_test_image(drawn):
     recipe = recipes.get("vit_cifar100")
-    model = fresh_model(recipe, 100)
+    model = fresh_model(recipe, SIZES["cifar100"])
     model.tokens.normalization.fit(DATASET.train.inputs[:180])  # the last tenth validates
     expected = model.attention_maps(tf.constant(DATASET.test.inputs[:1].astype(np.float32)))
     assert _visualize("vit_cifar100", "--what", "attention") == 0
@@ -95,6 +95,7 @@ def test_attention_is_the_models_on_the_first_test_image(drawn):
 
 def _run_with(folder, model, recipe):
     run = Run.create(folder, recipe)
+    run.write_json("environment.json", {"class_names": list(DATASET.class_names), "input_shape": [32, 32, 3]})
     run.best.parent.mkdir(exist_ok=True)
     arrays = {f"model/{name}": variable.numpy() for name, variable in model.named_variables().items()}
     checkpoint.save(run.best, arrays, {})
@@ -103,7 +104,7 @@ def _run_with(folder, model, recipe):
 
 def test_a_runs_pictures_show_its_best_weights(tmp_path, drawn, capsys):
     recipe = recipes.get("perceiver_cifar100")
-    model = fresh_model(recipe, 100)
+    model = fresh_model(recipe, SIZES["cifar100"])
     model.tokens.normalization.mean.assign([120.0, 110.0, 100.0])
     model.tokens.normalization.variance.assign([4000.0, 5000.0, 6000.0])
     model.latents.assign(3 * model.latents)

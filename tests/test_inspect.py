@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from loops import recipes
+from loops.data import SIZES
 from loops.restore import fresh_model
 from tfcore.inspect import figures
 from tfcore.inspect.report import count_parameters, parameter_table
@@ -136,7 +137,7 @@ def _texts(figure):
     ("name", "total", "trained_count"), [("convnet_cifar10", 319_178, 319_178), ("inn_cifar10", 13_080, 13_074)]
 )
 def test_parameter_table(name, total, trained_count):
-    model = fresh_model(recipes.get(name), 10)
+    model = fresh_model(recipes.get(name), SIZES["cifar10"])
     assert count_parameters(model) == (total, trained_count)
     lines = parameter_table(model).splitlines()
     sums = {line.rsplit(None, 1)[0]: line.split()[-1] for line in lines[-3:]}
@@ -154,7 +155,7 @@ def test_parameter_table(name, total, trained_count):
 
 
 def test_parameter_table_of_layers_and_trained():
-    lines = parameter_table(fresh_model(recipes.get("inn_cifar10"), 10)).splitlines()
+    lines = parameter_table(fresh_model(recipes.get("inn_cifar10"), SIZES["cifar10"])).splitlines()
     rows = [line.split() for line in lines]
     assert ["involutions/1", "26", "0.2", "%", "24", "of", "26"] in rows
     assert ["norm", "4", "2", "of", "4"] in rows

@@ -7,15 +7,36 @@ import pytest
 import tensorflow as tf
 
 from tfcore.optimizers import updates
-from tfcore.optimizers.optimizer import Adam, AdamW, Lamb
+from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, RmsProp, Sgd
 
-MAKERS = {
+ADAM_FAMILY = {
     "Adam": Adam,
     "AdamW": functools.partial(AdamW, weight_decay=0.01),
     "AdamW unscaled": functools.partial(AdamW, weight_decay=0.01, decay="unscaled"),
     "Lamb": functools.partial(Lamb, weight_decay=0.01),
 }
+DESCENT = {
+    "Sgd": Sgd,
+    "Sgd momentum": functools.partial(Sgd, momentum=0.9),
+    "Sgd Nesterov": functools.partial(Sgd, momentum=0.9, nesterov=True),
+    "RmsProp": RmsProp,
+    "RmsProp momentum": functools.partial(RmsProp, momentum=0.9),
+    "RmsProp centered": functools.partial(RmsProp, centered=True),
+    "RmsProp centered momentum": functools.partial(RmsProp, centered=True, momentum=0.9),
+}
+MAKERS = ADAM_FAMILY | DESCENT
+SLOTS = {
+    **dict.fromkeys(ADAM_FAMILY, ("m", "v")),
+    "Sgd": (),
+    "Sgd momentum": ("velocity",),
+    "Sgd Nesterov": ("velocity",),
+    "RmsProp": ("mean_square",),
+    "RmsProp momentum": ("mean_square", "velocity"),
+    "RmsProp centered": ("mean_square", "mean"),
+    "RmsProp centered momentum": ("mean_square", "mean", "velocity"),
+}
 every_optimizer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+adam_family = pytest.mark.parametrize("make", ADAM_FAMILY.values(), ids=ADAM_FAMILY)
 
 
 def _variables(dtype=tf.float32):
@@ -38,15 +59,26 @@ def _state(variables, optimizer):
         ("learning_rate", 0.0, "positive"),
         ("learning_rate", float("nan"), "positive"),
         ("learning_rate", float("inf"), "positive"),
-        ("epsilon", 0.0, "positive, such as"),
-        ("beta_1", 1.0, "below 1, such as 0.9"),
-        ("beta_1", -0.1, "at least 0"),
-        ("beta_2", 1.5, "below 1, such as 0.999"),
         ("clip_norm", 0.0, "positive, such as 1.0, or None"),
         ("clip_norm", float("inf"), "positive"),
     ],
 )
-def test_refuses_impossible_settings(make, field, value, advice):
+def test_refuses_impossible_lengths(make, field, value, advice):
+    with pytest.raises(ValueError, match=rf"{field} must be .*{advice}.*, got {value}"):
+        make(_variables(), **{field: value})
+
+
+@adam_family
+@pytest.mark.parametrize(
+    ("field", "value", "advice"),
+    [
+        ("epsilon", 0.0, "positive, such as"),
+        ("beta_1", 1.0, "below 1, such as 0.9"),
+        ("beta_1", -0.1, "at least 0"),
+        ("beta_2", 1.5, "below 1, such as 0.999"),
+    ],
+)
+def test_refuses_impossible_settings_of_adam(make, field, value, advice):
     with pytest.raises(ValueError, match=rf"{field} must be .*{advice}.*, got {value}"):
         make(_variables(), **{field: value})
 
@@ -60,9 +92,19 @@ def test_refuses_impossible_settings(make, field, value, advice):
         (AdamW, {"weight_decay": 1.0, "decay": "unscaled"}, "below 1, such as 0.0001, got 1.0"),
         (AdamW, {"weight_decay": 0.1, "decay": "keras"}, "AdamW: decay must be one of scaled, unscaled, got 'keras'"),
         (Lamb, {"weight_decay": -1e-4}, "Lamb: weight_decay must be at least 0, such as"),
+        (Sgd, {"momentum": 1.0}, "Sgd: momentum must be at least 0 and below 1, such as 0.9, got 1.0"),
+        (Sgd, {"momentum": -0.1}, "Sgd: momentum must be at least 0 .*, got -0.1"),
+        (Sgd, {"momentum": float("nan")}, "Sgd: momentum must be .*, got nan"),
+        (Sgd, {"nesterov": True}, "Sgd: nesterov must be False without a momentum, such as 0.9, got True"),
+        (RmsProp, {"momentum": 1.0}, "RmsProp: momentum must be at least 0 and below 1, such as 0.9, got 1.0"),
+        (RmsProp, {"momentum": -0.1}, "RmsProp: momentum must be at least 0 .*, got -0.1"),
+        (RmsProp, {"rho": 1.0}, "RmsProp: rho must be at least 0 and below 1, such as 0.9, got 1.0"),
+        (RmsProp, {"rho": -0.1}, "RmsProp: rho must be at least 0 .*, got -0.1"),
+        (RmsProp, {"epsilon": 0.0}, "RmsProp: epsilon must be positive, such as 1e-07, got 0.0"),
+        (RmsProp, {"epsilon": float("inf")}, "RmsProp: epsilon must be positive.*, got inf"),
     ],
 )
-def test_refuses_impossible_decay(make, settings, message):
+def test_refuses_what_one_class_alone_can_be_given(make, settings, message):
     with pytest.raises(ValueError, match=message):
         make(_variables(), **settings)
 
@@ -74,10 +116,12 @@ def test_refuses_gradients_of_other_variables(make):
         optimizer.apply({"kernel": tf.ones([3, 5])})
 
 
-@every_optimizer
-def test_checkpoint_paths(make):
-    paths = list(make(_variables(), clip_norm=1.0).named_variables())
-    assert paths == ["learning_rate", "iterations", "m/kernel", "m/bias", "v/kernel", "v/bias"]
+@pytest.mark.parametrize("name", MAKERS)
+def test_checkpoint_paths(name):
+    """Only the slots that the settings need."""
+    paths = list(MAKERS[name](_variables(), clip_norm=1.0).named_variables())
+    slots = [f"{slot}/{variable}" for slot in SLOTS[name] for variable in ("kernel", "bias")]
+    assert paths == ["learning_rate", "iterations", *slots]
 
 
 @every_optimizer
@@ -122,6 +166,8 @@ def test_the_learning_rate_changes_without_a_retrace(make, xla):
     assert step.experimental_get_tracing_count() == 1
     if make is MAKERS["AdamW unscaled"]:
         assert moved[1] == pytest.approx(0.01 * variables["kernel"].numpy().max(), rel=0.05)  # the decay stays
+    elif getattr(optimizer, "momentum", 0):
+        assert 0.4 * moved[0] < moved[1] < moved[0]  # the old rate stands inside the velocity
     else:
         assert moved[1] < moved[0] / 1000
 
@@ -216,3 +262,33 @@ def test_gradients_of_a_lookup(make):
         make({"table": table}, clip_norm=1.0).apply({"table": tf.convert_to_tensor(gradient) if dense else gradient})
         tables.append(table.numpy())
     np.testing.assert_array_equal(*tables)
+
+
+def test_rmsprop_of_a_steady_gradient():
+    """Its steps go to α · sign(g). Centered, they stay finite though g's variance is then rounding, of either sign."""
+    for centered in (False, True):
+        variables = {"theta": tf.Variable(tf.zeros([1009]))}
+        optimizer = RmsProp(variables, rho=0.5, centered=centered)
+        for _ in range(60):
+            optimizer.apply({"theta": tf.linspace(1.0, 1e3, 1009)})
+        found = variables["theta"].numpy()
+        assert np.isfinite(found).all()
+        if not centered:
+            np.testing.assert_allclose(found, -1e-3 * sum((1 - 0.5 ** (t + 1)) ** -0.5 for t in range(60)), rtol=1e-5)
+
+
+def test_momentum_goes_on_without_a_gradient_and_nesterov_looks_ahead():
+    for nesterov, steps in ((False, (1.0, 0.5, 0.25)), (True, (1.5, 0.25, 0.125))):
+        variables = _variables()
+        optimizer = Sgd(variables, learning_rate=0.1, momentum=0.5, nesterov=nesterov)
+        at = 0.0
+        for i, step in enumerate(steps):
+            optimizer.apply(_gradients(1.0 if i == 0 else 0.0))
+            at -= 0.1 * step
+            np.testing.assert_allclose(variables["bias"], np.full(5, at), rtol=1e-6)
+
+
+def test_plain_descent_steps_by_the_clipped_gradients():
+    variables = _variables()
+    Sgd(variables, learning_rate=0.5, clip_norm=1.0).apply(_gradients(10.0))
+    np.testing.assert_allclose(variables["bias"], np.full(5, -0.5 / np.sqrt(20)), rtol=1e-5)

@@ -3,6 +3,7 @@
 import pytest
 
 from loops import recipes
+from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
 
 
@@ -58,4 +59,4 @@ def test_unknown_recipe_names_the_nearest():
 
 def test_the_base_recipe_builds_nothing():
     with pytest.raises(TypeError, match="builds no model"):
-        Recipe(name="x", dataset="cifar10", epochs=1, batch_size=1).build_model(None, classes=10)
+        Recipe(name="x", dataset="cifar10", epochs=1, batch_size=1).build_model(None, Sizes((32, 32, 3), 10))

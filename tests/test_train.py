@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import loops.train
 from loops import checkpoint, recipes
-from loops.data.dataset import DataError
+from loops.data.dataset import DataError, Sizes
 from loops.data.pipeline import evaluation_batches, steps_per_epoch, train_batches
 from loops.runs import Run
 from loops.steps import Metrics, make_train_step
@@ -96,7 +96,7 @@ def test_the_best_checkpoint_is_the_lowest_loss_if_asked(tmp_path):
 def test_history_holds_the_metrics_of_the_weights(tmp_path):
     run = _run(tmp_path / "run", ("epochs", "1"))
     train(run, DATASET)
-    model = run.recipe.build_model(random.make_key(9), classes=10)
+    model = run.recipe.build_model(random.make_key(9), Sizes((32, 32, 3), 10))
     path, arrays, _, _ = checkpoint.newest_intact(run.checkpoints)
     checkpoint.restore({"model": model}, arrays, path)
     logits = model(DATASET.test.inputs.astype(np.float32) / 255).numpy()

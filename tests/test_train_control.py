@@ -12,7 +12,7 @@ from loops.data.dataset import DataError, Split
 from loops.data.pipeline import check, hold_out
 from loops.runs import Run
 from loops.steps import make_train_step
-from loops.train import Interrupted, prepare, train
+from loops.train import Interrupted, prepare, splits, train
 from tests.test_train import _assert_equal, _run, _state
 from tests.tiny import tiny_dataset
 
@@ -44,13 +44,33 @@ def test_a_validation_share_is_the_last_part_and_leaves_the_test_split_for_the_e
 
 
 def test_train_examples_takes_the_first():
-    left, right = hold_out(DATASET.train, 0.1, 50)
+    recipe = dataclasses.replace(recipes.get("inn_cifar10"), validation=0.1, train_examples=50)
+    left, right = splits(recipe, DATASET)
     assert (len(left), len(right)) == (45, 5)
     np.testing.assert_array_equal(right.labels, DATASET.train.labels[45:50])
     with pytest.raises(DataError, match="train_examples is 71, but there are 70"):
-        hold_out(DATASET.train, 0.1, 71)
-    with pytest.raises(DataError, match=r"validation 0.001 of 70 examples leaves one side empty"):
-        hold_out(DATASET.train, 0.001)
+        splits(dataclasses.replace(recipe, train_examples=71), DATASET)
+    with pytest.raises(DataError, match=r"validation 0.999 of 70 examples leaves one side empty"):
+        hold_out(DATASET.train, 0.999)
+
+
+def test_the_share_is_rounded_as_keras_does():
+    # FordA: 3,601 series, validation_split 0.2 -> 2,880 and 721.
+    labels = np.zeros(3601, np.int32)
+    assert [len(split) for split in hold_out(Split(labels, labels), 0.2)] == [2880, 721]
+
+
+def test_shuffle_split_draws_the_validation_rows_by_the_seed_alone():
+    recipe = dataclasses.replace(recipes.get("inn_cifar10"), validation=0.1, shuffle_split=True)
+    drawn = [splits(dataclasses.replace(recipe, seed=seed), DATASET) for seed in (0, 0, -1)]
+    for left, right in drawn:
+        pictures = np.concatenate([left.inputs, right.inputs]).reshape(70, -1)
+        assert sorted(map(bytes, pictures)) == sorted(map(bytes, DATASET.train.inputs.reshape(70, -1)))
+        index = np.flatnonzero((DATASET.train.inputs == right.inputs[0]).all(axis=(1, 2, 3)))[0]
+        assert right.labels[0] == DATASET.train.labels[index]  # labels move with their pictures
+    np.testing.assert_array_equal(drawn[0][1].inputs, drawn[1][1].inputs)
+    assert not np.array_equal(drawn[0][1].inputs, drawn[2][1].inputs)
+    assert not np.array_equal(drawn[0][1].inputs, hold_out(DATASET.train, 0.1)[1].inputs)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
 def small_data(monkeypatch):
     """Every data set is the tiny one; the calls are recorded."""
     calls = []
-    monkeypatch.setattr("loops.data.load", lambda *arguments: calls.append(arguments) or DATASET)
+    monkeypatch.setattr("loops.data.load", lambda *arguments, **_: calls.append(arguments) or DATASET)
     return calls
 
 
@@ -232,10 +232,11 @@ def test_restored_model(trained, tmp_path):
     last, arrays, meta, _ = checkpoint.newest_intact(run.checkpoints)
     best = {name: value + np.ones_like(value) for name, value in arrays.items()}
     checkpoint.save(run.best, best, meta)
-    for model, expected in ((restored_model(run, 10), best), (restored_model(run, 10, last), arrays)):
+    for model, expected in ((restored_model(run), best), (restored_model(run, last), arrays)):
         for path, variable in model.named_variables().items():
             np.testing.assert_array_equal(variable.numpy(), expected[f"model/{path}"], path)
+    run.write_json("environment.json", run.read_json("environment.json") | {"class_names": list("abcdefg")})
     with pytest.raises(checkpoint.CheckpointError, match="another model"):
-        restored_model(run, 7)
+        restored_model(run)
     with pytest.raises(checkpoint.CheckpointError, match="another model"):
-        restored_model(run, 10, trained / "convnet" / "checkpoints" / "best.npz")
+        restored_model(run, trained / "convnet" / "checkpoints" / "best.npz")

@@ -1,16 +1,27 @@
 """The base of everything that owns variables: layers, models, optimizers, the loss scale."""
 
-from collections.abc import Iterator
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
+
+from tfcore.interception import interceptable_method
 
 
 class Module(tf.Module):
     """A tf.Module whose variables can be listed by path, in the order in which they were made.
 
     Paths are attribute names joined by '/', such as 'involutions/0/reduce/kernel'. They name weights in checkpoints,
-    parameter tables, reports and comparisons.
+    parameter tables, reports and comparisons. Calls can be watched and changed (`tfcore.interception`), and in a
+    graph the operations of a call are named after the module's path (`module_scopes`).
     """
+
+    def __init_subclass__(cls, **settings):
+        super().__init_subclass__(**settings)
+        if "__call__" in vars(cls):
+            cls.__call__ = _named_method(interceptable_method(cls.__call__))
 
     def named_variables(self) -> dict[str, tf.Variable]:
         """Return all variables by path."""
@@ -20,19 +31,83 @@ class Module(tf.Module):
         """Return the variables that gradients update, by path."""
         return {path: variable for path, variable in self.named_variables().items() if variable.trainable}
 
+    def named_modules(self) -> dict[str, "Module"]:
+        """Return all modules inside by path, this one first under the empty path; a shared one under its first."""
+        found: dict[str, Module] = {}
+        for path, module in _walk_modules(self, ""):
+            if all(module is not other for other in found.values()):
+                found[path] = module
+        return found
+
+
+def module_scopes(graph: tf.Graph) -> dict[str, str]:
+    """Return {name scope: path} of the modules that were called while `graph` was traced.
+
+    Operations of the outermost module called stand in a scope named as that module, those of the modules inside in
+    that scope and the module's path, such as 'vision_transformer/blocks/3/attention/query', whose path is
+    'blocks/3/attention/query'. A module that is called twice has one scope.
+    """
+    return dict(graph.get_collection(_SCOPES))
+
+
+_SCOPES = "tfcore_module_scopes"
+_tracing = threading.local()  # .scopes: {id of a module: (scope, path)}, inside of the outermost module being called
+
+
+def _named_method(method: Callable) -> Callable:
+    """Name the operations of a call after the module; eager code, which has no names, pays one look at the mode."""
+
+    @functools.wraps(method)
+    def wrapped(self, *args, **kwargs):
+        if tf.executing_eagerly():
+            return method(self, *args, **kwargs)
+        with _scope_of(self):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+@contextlib.contextmanager
+def _scope_of(module: Module) -> Iterator[None]:
+    known = getattr(_tracing, "scopes", None)
+    if known is not None and id(module) not in known:
+        yield  # made inside a call, so that no path leads to it: its operations are the caller's
+        return
+    if known is None:
+        outer = tf.get_current_name_scope()
+        root = f"{outer}/{module.name}" if outer else module.name
+        modules = module.named_modules().items()
+        _tracing.scopes = {id(inner): (f"{root}/{path}" if path else root, path) for path, inner in modules}
+    scope, path = _tracing.scopes[id(module)]
+    try:
+        tf.compat.v1.add_to_collection(_SCOPES, (scope, path))
+        with tf.name_scope(scope + "/"):  # with the last slash, a second call gets the same name
+            yield
+    finally:
+        if known is None:
+            del _tracing.scopes
+
 
 def _walk(value, path: str) -> Iterator[tuple[str, tf.Variable]]:
     if isinstance(value, tf.Variable):
         yield path, value
-        return
+    for name, child in _children(value):
+        yield from _walk(child, f"{path}/{name}" if path else str(name))
+
+
+def _walk_modules(value, path: str) -> Iterator[tuple[str, Module]]:
+    if isinstance(value, Module):
+        yield path, value
+    for name, child in _children(value):
+        yield from _walk_modules(child, f"{path}/{name}" if path else str(name))
+
+
+def _children(value) -> Iterator[tuple[object, object]]:
+    """The parts of a module, dict, list or tuple with the names that paths give them."""
     if isinstance(value, Module):
         # Names with an underscore are tf.Module's own bookkeeping.
-        children = ((name, child) for name, child in vars(value).items() if not name.startswith("_"))
+        yield from ((name, child) for name, child in vars(value).items() if not name.startswith("_"))
     elif isinstance(value, dict):
-        children = value.items()
+        yield from value.items()
     elif isinstance(value, list | tuple):
-        children = enumerate(value)
-    else:
-        return
-    for name, child in children:
-        yield from _walk(child, f"{path}/{name}" if path else str(name))
+        yield from enumerate(value)

@@ -1,24 +1,36 @@
 """Where data comes from: `load` reads a recipe's data set from the cache, the network, a folder or the generator."""
 
+import dataclasses
 from pathlib import Path
 
-from loops.data import cifar, download, sample
-from loops.data.dataset import Dataset
+from loops.data import cifar, download, sample, series, ucr
+from loops.data.dataset import IMAGE_SIZE, Dataset, Sizes
 
-CLASSES = {"cifar10": 10, "cifar100": 100}
+# The published sizes: a recipe's model can be built without its data. Every other set is of series.
+IMAGES = (IMAGE_SIZE, IMAGE_SIZE, 3)
+SIZES = {"cifar10": Sizes(IMAGES, 10), "cifar100": Sizes(IMAGES, 100), "FordA": Sizes((500, 1), 2)}
 
 
-def load(dataset: str, data: str = "auto") -> Dataset:
-    """Return the data set `dataset` ("cifar10", "cifar100").
+def load(dataset: str, data: str = "auto", *, exchange: bool = False) -> Dataset:
+    """Return a data set: "cifar10", "cifar100", or a set of the UCR archive of time series by its name.
 
     Args:
         dataset: the recipe's data set.
-        data: "auto" (the cache, else a download), "sample" (made by the program), or a folder with the binary files.
+        data: "auto" (the cache, else a download), "sample" (made by the program), or a folder with the files: CIFAR's
+            binary ones, or NAME_TRAIN.tsv and NAME_TEST.tsv.
+        exchange: let the two splits change places: train on the test split, test on the train split.
 
     Raises:
         DataError: for missing, damaged or unexpected files; the message names file, finding and remedy.
     """
+    images = dataset in cifar.LAYOUTS
     if data == "sample":
-        return sample.images(CLASSES[dataset])
-    folder = download.fetch(dataset) if data == "auto" else Path(data)
-    return cifar.read(folder, dataset)
+        found = sample.images(SIZES[dataset].classes) if images else series.series()
+    else:
+        folder = download.fetch(dataset) if data == "auto" else Path(data)
+        found = cifar.read(folder, dataset) if images else ucr.read(folder, dataset)
+    if exchange:
+        found = dataclasses.replace(
+            found, train=found.test, test=found.train, source=f"{found.source}, splits exchanged"
+        )
+    return found

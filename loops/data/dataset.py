@@ -23,6 +23,14 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What a model must know of its data: the shape of one input, (H, W, 3) or (T, 1), and the number of classes."""
+
+    input_shape: tuple[int, ...]
+    classes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """A named data set in memory; `source` says in words where it came from."""
 
@@ -31,3 +39,8 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     source: str
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes that a model for this data must have."""
+        return Sizes(tuple(self.train.inputs.shape[1:]), len(self.class_names))

@@ -1,35 +1,28 @@
-"""Download of the official CIFAR archives into the cache: resumable, verified, all or nothing.
+"""Download of what is published into the cache: the CIFAR archives and FordA's two files.
 
 `fetch` is the whole story: lock, download to `<archive>.part`, verify, extract into a temporary folder,
 rename. Stopped at any point, the next call goes on with the `.part` or starts clean: the folder's final name
-appears only when everything in it is on the disk. Below it stands one function for each of these steps.
+appears only when everything in it is on the disk. Below it stands one function for each of these steps; the
+network's side is in `transfer.py`.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
-import http.client
 import json
 import os
 import shutil
-import sys
 import tarfile
-import textwrap
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
+from loops.data import transfer, ucr
 from loops.data.cifar import CHECKSUMS, LAYOUTS, Layout
 from loops.data.dataset import DataError
 
-TIMEOUT = 30.0  # seconds without a byte, not of the whole download
-BLOCK = 1 << 16
 ALTERNATIVES = "--data sample (made by the program) or --data DIR (a folder with the binary files)"
+SERIES_ALTERNATIVES = "--data sample (made by the program) or --data DIR (a folder with the UCR files)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,33 +52,63 @@ ARCHIVES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class SeriesFiles:
+    """The published files of a set of series, and what is known of them: how many series, and how long."""
+
+    urls: tuple[str, str]  # train, test
+    series: tuple[int, int]
+    length: int
+
+
+# Nobody publishes a checksum of these files, and they could not be fetched where this was written to compute one.
+# So they are taken if they can be read and hold what the archive says of FordA.
+SERIES = {
+    "FordA": SeriesFiles(
+        urls=tuple(
+            f"https://raw.githubusercontent.com/hfawaz/cd-diagram/master/FordA/FordA_{part}.tsv" for part in ucr.PARTS
+        ),
+        series=(3601, 1320),
+        length=500,
+    ),
+}
+MOST_SERIES_BYTES = 100_000_000  # a file; the larger one must have about 20 MB, judged by lines that are known
+
+
 def default_cache() -> Path:
     """`TFCORE_DATA` where it is set, else ~/.cache/tfcore."""
     return Path(os.environ.get("TFCORE_DATA") or "~/.cache/tfcore").expanduser()
 
 
 def fetch(name: str, cache: Path | None = None, progress: bool = True) -> Path:
-    """Folder of data set `name` (a key of `ARCHIVES`) in the cache, downloaded if it is not there.
+    """Folder of data set `name` in the cache, downloaded if it is not there: a key of `ARCHIVES` or `SERIES`.
 
-    A folder that is there is given back as it is, without writing anything: `cifar.read` judges its files.
-    An archive that somebody put into the cache by hand is used instead of a download, and kept.
+    A folder that is there is given back as it is, without writing anything: `cifar.read` or `ucr.read` judges its
+    files. An archive that somebody put into the cache by hand is used instead of a download, and kept.
+
+    Raises:
+        DataError: for a set that is not there and has no download, and for whatever goes wrong with one that has.
     """
-    archive, layout = ARCHIVES[name], LAYOUTS[name]
     cache = default_cache() if cache is None else cache
+    if name not in ARCHIVES:
+        return _fetch_series(name, cache, progress)
+    archive, layout = ARCHIVES[name], LAYOUTS[name]
     folder = cache / layout.folder
     placed, part = cache / archive.file, cache / f"{archive.file}.part"
-    try:
+    remote = transfer.Remote(archive.url, archive.size, f"put the archive at {placed}, or use {ALTERNATIVES}")
+    # The archive and what is extracted of it lie there at the same time.
+    with _storing(archive.url, cache, archive.size + sum(layout.file_bytes.values()), ALTERNATIVES):
         if folder.exists():
             return folder
         cache.mkdir(parents=True, exist_ok=True)
-        with _lock(cache / f".{archive.file}.lock", progress):
+        with transfer.lock(cache / f".{archive.file}.lock", progress):
             if folder.exists():  # another process finished it while this one waited
                 return folder
             if placed.exists():
                 _verify(placed, archive)
                 _extract(placed, layout, folder)
             else:
-                _download(archive, part, progress)
+                transfer.download(remote, part, progress)
                 try:
                     _verify(part, archive)
                 except DataError:
@@ -95,94 +118,72 @@ def fetch(name: str, cache: Path | None = None, progress: bool = True) -> Path:
             # What is read of it is in the folder now, with checksums: keeping it would double the cache.
             part.unlink(missing_ok=True)
             return folder
-    except OSError as error:  # those of the network are DataErrors already: disk full, no permission
-        needed = archive.size + sum(layout.file_bytes.values())
-        raise DataError(
-            f"{error.filename or cache}: {error.strerror or error}, while storing {archive.url}; the cache "
-            f"must be a writable folder with {needed / 1e6:,.0f} MB free: make room and run again, or name "
-            f"another with TFCORE_DATA, or use {ALTERNATIVES}"
-        ) from error
+
+
+def _fetch_series(name: str, cache: Path, progress: bool) -> Path:
+    """As `fetch`: both files are gathered in `<name>.part`, which gets its final name when they have been read."""
+    folder, gathered = cache / name, cache / f"{name}.part"
+    published = SERIES.get(name)
+    source = published.urls[0].rsplit("/", 1)[0] if published else name
+    with _storing(source, cache, 2 * MOST_SERIES_BYTES, SERIES_ALTERNATIVES):
+        if folder.exists():
+            return folder
+        if published is None:
+            raise DataError(
+                f"{name}: not in the cache (no folder {folder}) and no download is known, expected one of "
+                f"{', '.join([*ARCHIVES, *SERIES])}; get {name}_TRAIN.tsv and {name}_TEST.tsv from the UCR archive "
+                f"({ucr.ARCHIVE}) and name their folder with --data DIR, or use --data sample"
+            )
+        cache.mkdir(parents=True, exist_ok=True)
+        with transfer.lock(cache / f".{name}.lock", progress):
+            if folder.exists():
+                return folder
+            gathered.mkdir(exist_ok=True)
+            for url in published.urls:
+                path = gathered / url.rsplit("/", 1)[-1]
+                if path.exists():  # complete: an earlier call stopped in the other file
+                    continue
+                otherwise = f"put {path.name} into {folder} (both files), or use {SERIES_ALTERNATIVES}"
+                part = path.with_name(f"{path.name}.part")
+                transfer.download(transfer.Remote(url, MOST_SERIES_BYTES, otherwise, exact=False), part, progress)
+                _sync(part)
+                os.replace(part, path)
+            try:
+                _check_series(gathered, name, published)
+            except DataError as error:
+                shutil.rmtree(gathered)  # as with an archive: the next call starts over
+                finding = str(error).split("; ")[0]  # without the remedy, which is for files of one's own
+                raise DataError(
+                    f"{source}: what came is not {name} ({finding}); the downloaded files have been removed: run "
+                    f"again, or use {SERIES_ALTERNATIVES}"
+                ) from error
+            _sync(gathered)
+            os.replace(gathered, folder)
+            _sync(cache)
+            return folder
+
+
+def _check_series(folder: Path, name: str, published: SeriesFiles) -> None:
+    data = ucr.read(folder, name)
+    for part, split, count in zip(ucr.PARTS, (data.train, data.test), published.series, strict=True):
+        found = split.inputs.shape[:2]
+        if found != (count, published.length):
+            raise DataError(
+                f"{name}_{part}.tsv: {found[0]:,} series of {found[1]} values, expected {count:,} of {published.length}"
+            )
 
 
 @contextlib.contextmanager
-def _lock(path: Path, progress: bool) -> Iterator[None]:
-    """One process at a time; the system frees the lock when its holder dies."""
-    # The file stays for good: a lock on a deleted file would exclude nobody.
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress:
-                print(f"waiting for another process that fills {path.parent}", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _storing(url: str, cache: Path, needed: int, alternatives: str) -> Iterator[None]:
+    """Say of a failing disk what to do; errors of the network are DataErrors already."""
+    try:
         yield
-
-
-def _download(archive: Archive, part: Path, progress: bool) -> None:
-    """Bring `part` to the archive's full size, going on where an earlier call stopped."""
-    have = part.stat().st_size if part.exists() else 0
-    if have == archive.size:
-        return
-    try:
-        # A longer file is no beginning of the archive.
-        response, have = _request(archive, have if have < archive.size else 0)
-    except (OSError, http.client.HTTPException) as error:
-        raise _failed(archive, part, error) from error
-    with response:
-        # Before the part is touched: a login page must not replace half an archive.
-        if response.length is not None and have + response.length != archive.size:
-            raise _failed(archive, part, f"the server offers {have + response.length:,} bytes, something else")
-        if progress:
-            print(f"downloading {archive.url} to {part}, from byte {have:,}", file=sys.stderr, flush=True)
-        bar = tqdm(
-            total=archive.size,
-            initial=have,
-            unit="B",
-            unit_scale=True,
-            desc=archive.file,
-            disable=None if progress else True,  # None: shown on a terminal only
-        )
-        with bar, part.open("ab" if have else "wb") as file:
-            while have <= archive.size:
-                try:
-                    block = response.read(BLOCK)
-                except (OSError, http.client.HTTPException) as error:
-                    raise _failed(archive, part, error) from error
-                if not block:
-                    break
-                file.write(block)
-                have += len(block)
-                bar.update(len(block))
-    if have < archive.size:
-        raise _failed(archive, part, f"connection ended after {have:,} bytes")
-
-
-def _request(archive: Archive, offset: int) -> tuple[http.client.HTTPResponse, int]:
-    """The answer and the byte at which its body begins: `offset`, or 0 if the server cannot begin there."""
-    request = urllib.request.Request(archive.url, headers={"Range": f"bytes={offset}-"} if offset else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()  # it holds the connection
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
-            return _request(archive, 0)
-        raise
-    if offset and response.status == http.HTTPStatus.PARTIAL_CONTENT:
-        if response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-            return response, offset
-        response.close()  # a part, but not the one that was asked for
-        return _request(archive, 0)
-    return response, 0
-
-
-def _failed(archive: Archive, part: Path, why: Exception | str) -> DataError:
-    if isinstance(why, urllib.error.URLError) and not isinstance(why, urllib.error.HTTPError):
-        why = why.reason  # without "<urlopen error ...>"
-    reason = textwrap.shorten(str(why), 200)  # may quote what the server sent, lines and all
-    return DataError(
-        f"{archive.url}: download failed ({reason}), expected {archive.size:,} bytes; run again (it goes on "
-        f"where it stopped), or put the archive at {part.with_name(archive.file)}, or use {ALTERNATIVES}"
-    )
+    except OSError as error:  # disk full, no permission
+        raise DataError(
+            f"{error.filename or cache}: {error.strerror or error}, while storing {url}; the cache must be a writable "
+            f"folder with {needed / 1e6:,.0f} MB free: make room and run again, or name another with TFCORE_DATA, "
+            f"or use {alternatives}"
+        ) from error
 
 
 def _verify(path: Path, archive: Archive) -> None:

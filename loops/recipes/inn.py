@@ -14,6 +14,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
 from tfcore.models.cnn import ConvNet
 from tfcore.models.inn import Inn
@@ -32,10 +33,10 @@ class InnRecipe(Recipe):
     units: int = 64
     formulation: str = "shifted"
 
-    def build_model(self, key: tf.Tensor, *, classes: int) -> Inn:
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> Inn:
         return Inn(
             key=key,
-            classes=classes,
+            classes=sizes.classes,
             channels=self.channels,
             groups=self.groups,
             kernel_size=self.kernel_size,
@@ -55,10 +56,10 @@ class ConvNetRecipe(Recipe):
     units: int = 64
     formulation: str = "tensorflow"
 
-    def build_model(self, key: tf.Tensor, *, classes: int) -> ConvNet:
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> ConvNet:
         return ConvNet(
             key=key,
-            classes=classes,
+            classes=sizes.classes,
             filters=self.filters,
             units=self.units,
             formulation=self.formulation,

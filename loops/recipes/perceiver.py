@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
 from tfcore.models.perceiver import Perceiver
 from tfcore.precision import POLICIES
@@ -36,10 +37,10 @@ class PerceiverRecipe(Recipe):
     augmentation: str = "chain"
     formulation: str = "direct"
 
-    def build_model(self, key: tf.Tensor, *, classes: int) -> Perceiver:
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> Perceiver:
         return Perceiver(
             key=key,
-            classes=classes,
+            classes=sizes.classes,
             image_size=self.image_size,
             patch_size=self.patch_size,
             width=self.width,

@@ -11,9 +11,12 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
+from loops.data.cifar import LAYOUTS
+from loops.data.dataset import Sizes
 from tfcore.module import Module
 from tfcore.precision import POLICIES
 
+OPTIMIZERS = ("adam", "adamw", "lamb", "sgd", "rmsprop")
 XLA_MODES = ("on", "off", "auto")
 
 
@@ -25,12 +28,19 @@ class Recipe:
         ValueError: naming the field, the value and what is allowed.
     """
 
+    # Settings, as of --set, that change how the model is computed but not what: for comparisons side by side.
+    variants: typing.ClassVar[tuple[tuple[str, ...], ...]] = ()
+    # What `dataset` may be; None: the name of any set of series.
+    datasets: typing.ClassVar[tuple[str, ...] | None] = tuple(LAYOUTS)
+
     name: str
     dataset: str
     data: str = "auto"  # auto (cache or download), sample, or a folder
     epochs: int
     batch_size: int
+    exchange_splits: bool = False  # train on the test split, test on the train split
     validation: float = 0.0  # share of the train set, its last part, to validate on; 0: on the test set, as published
+    shuffle_split: bool = False  # put the train set in an order of the seed's before its last part is held out
     train_examples: int | None = None  # use the first of the train set only
     pixel_scale: float = 255.0  # the model's images are uint8 pixels divided by this
     top_k: int | None = None  # report how often the label is among the k highest scores
@@ -41,6 +51,10 @@ class Recipe:
     epsilon: float = 1e-7
     weight_decay: float = 0.0
     decay: str = "scaled"  # AdamW's decay: scaled by the learning rate (Keras, PyTorch), or unscaled
+    momentum: float = 0.0  # of SGD and RMSprop
+    nesterov: bool = False  # SGD's momentum in Nesterov's form
+    rho: float = 0.9  # RMSprop's
+    centered: bool = False  # RMSprop divides by the gradient's standard deviation, not by the root of its mean square
     clip_norm: float | None = None  # of all gradients together
     schedule: str = "constant"  # or cosine, to zero over the whole run
     warmup_steps: int = 0  # of the cosine
@@ -52,8 +66,13 @@ class Recipe:
     precision: str = "float32"
     xla: str = "auto"  # auto: whichever of on and off a few measured steps find faster
     keep_checkpoints: int = 2
+    diagnostics: bool = False  # each layer's gradient and weight norms and running statistics in the history
 
     def __post_init__(self):
+        if self.datasets is not None and self.dataset not in self.datasets:
+            raise ValueError(f"dataset must be one of {', '.join(self.datasets)}, got {self.dataset!r}")
+        if self.datasets is None and self.dataset in LAYOUTS:
+            raise ValueError(f"dataset must be a set of series, such as FordA, got {self.dataset!r}, a set of images")
         for name in ("epochs", "batch_size", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -66,15 +85,22 @@ class Recipe:
             raise ValueError(f"validation must be at least 0 and below 1, such as 0.1, got {self.validation}")
         if not self.pixel_scale > 0:
             raise ValueError(f"pixel_scale must be positive, such as 255, got {self.pixel_scale}")
-        if self.optimizer == "adam" and self.weight_decay:
-            raise ValueError("weight_decay is for optimizer adamw or lamb: set optimizer=adamw, or weight_decay=0")
+        for name, used_by in (
+            ("weight_decay", ("adamw", "lamb")),
+            ("momentum", ("sgd", "rmsprop")),
+            ("nesterov", ("sgd",)),
+            ("centered", ("rmsprop",)),
+        ):
+            if getattr(self, name) and self.optimizer in OPTIMIZERS and self.optimizer not in used_by:
+                meant = " or ".join(used_by)
+                raise ValueError(f"{name} is for optimizer {meant}, not {self.optimizer}: set optimizer={used_by[0]}")
         if self.schedule == "cosine" and self.plateau_patience is not None:
             raise ValueError("plateau_patience and schedule cosine both set the learning rate: choose one of them")
         for name, known in (
             ("precision", POLICIES),
             ("xla", XLA_MODES),
             ("monitor", ("val_accuracy", "val_loss")),
-            ("optimizer", ("adam", "adamw", "lamb")),
+            ("optimizer", OPTIMIZERS),
             ("schedule", ("constant", "cosine")),
         ):
             if getattr(self, name) not in known:
@@ -83,9 +109,13 @@ class Recipe:
             # Absolute, so that a run's recipe still finds its data from another working directory.
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
 
-    def build_model(self, key: tf.Tensor, *, classes: int) -> Module:
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> Module:
         """Return the recipe's model with fresh weights: called as model(inputs, training=, key=) -> (B, classes)."""
         raise TypeError(f"{type(self).__name__} builds no model: use a recipe of loops.recipes.RECIPES")
+
+    def penalty(self, model: Module) -> tf.Tensor | None:
+        """Return what the recipe adds to the loss for the size of the weights, (); here nothing."""
+        return None
 
     def fit_statistics(self, model: Module, inputs: np.ndarray) -> None:
         """Let the model take what it needs from the train inputs (n, ...), before the first step; here nothing."""
@@ -101,10 +131,10 @@ class Recipe:
             ValueError: for an unknown field (names the nearest one) or a value of the wrong type.
         """
         kinds = typing.get_type_hints(type(self))
+        known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
         values = {}
         for field, text in settings:
-            if field not in kinds or field in ("name", "dataset"):
-                known = [name for name in kinds if name not in ("name", "dataset")]
+            if field not in known:
                 raise ValueError(f"unknown field {field!r} of {self.name}{nearest(field, known)}")
             values[field] = _parse(field, text, kinds[field])
         return dataclasses.replace(self, **values)
@@ -115,8 +145,7 @@ class Recipe:
         Raises:
             ValueError: for a field that this version does not know.
         """
-        kinds = typing.get_type_hints(type(self))
-        unknown = sorted(values.keys() - kinds.keys())
+        unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(self)})
         if unknown:
             raise ValueError(f"the run's recipe has fields that this version does not know: {', '.join(unknown)}")
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}

@@ -14,6 +14,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
 from tfcore.models.vit import VisionTransformer
 from tfcore.precision import POLICIES
@@ -36,10 +37,10 @@ class VitRecipe(Recipe):
     augmentation: str = "chain"
     formulation: str = "direct"
 
-    def build_model(self, key: tf.Tensor, *, classes: int) -> VisionTransformer:
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> VisionTransformer:
         return VisionTransformer(
             key=key,
-            classes=classes,
+            classes=sizes.classes,
             image_size=self.image_size,
             patch_size=self.patch_size,
             width=self.width,

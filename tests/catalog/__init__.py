@@ -4,12 +4,22 @@
 makes a test fail.
 """
 
-from tests.catalog import attention, augmentation, layers, models, operations, optimizers, sequence
+from tests.catalog import (
+    activations,
+    attention,
+    augmentation,
+    layers,
+    models,
+    operations,
+    optimizers,
+    sequence,
+    timeseries,
+)
 from tests.catalog.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
-    for group in (operations, layers, sequence, attention, augmentation, models, optimizers)
+    for group in (operations, activations, layers, sequence, attention, augmentation, models, timeseries, optimizers)
     for entry in group.ENTRIES
 }
 FULL_SIZE: dict[str, Entry] = {entry.name: entry for entry in models.FULL_SIZE}

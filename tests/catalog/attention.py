@@ -1,5 +1,7 @@
 """Entries of attention: ops beside the formula in keras.ops, layers beside Keras's layers."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -75,7 +77,7 @@ def _weights(dtype):
     return Case(ours, theirs, (query, key, scale))
 
 
-def _multi_head(dtype, formulation, cross):
+def _layer(dtype, formulation, cross, **settings):
     width, context_width = 7, 11 if cross else 7
     layer = MultiHeadAttention(
         width=width,
@@ -85,9 +87,28 @@ def _multi_head(dtype, formulation, cross):
         formulation=formulation,
         key=tf.constant(KEY),
         dtype=dtype,
+        **settings,
     )
     for i, variable in enumerate(layer.variables):
         variable.assign(0.5 * random_array(tuple(variable.shape), dtype, seed=10 + i))
+    return layer
+
+
+def _folded_dropout(dtype, masked):
+    """The folded layer beside the direct one, with dropout: then the weights of a query no longer sum to 1."""
+    layers = [_layer(dtype, formulation, True, dropout=RATE, site=2) for formulation in ("folded", "direct")]
+    x, context = random_array((2, 13, 7), dtype), random_array((2, 131, 11), dtype, 1)
+    mask = np.random.default_rng(0).random((2, 1, 13, 131)) < 0.7
+    mask[0, :, 3] = False  # this query may attend to nothing
+    settings = {"training": True, "key": tf.constant(KEY), "mask": tf.constant(mask) if masked else None}
+    ours, theirs = (layer.named_variables() for layer in layers)
+    pairs = [(ours[path], theirs[path]) for path in ours if path != "key/bias"]
+    return Case(*(partial(layer, **settings) for layer in layers), (x, context), pairs)
+
+
+def _multi_head(dtype, formulation, cross):
+    width, context_width = 7, 11 if cross else 7
+    layer = _layer(dtype, formulation, cross)
     twin = keras.layers.MultiHeadAttention(3, 5, dtype=dtype.name)
     x, context = random_array((2, 13, width), dtype), random_array((2, 17, context_width), dtype, 1)
     mask = tf.constant(np.random.default_rng(0).random((2, 13, 17 if cross else 13)) < 0.7)
@@ -128,8 +149,16 @@ ENTRIES = [
             (MultiHeadAttention, Projection),
             lambda dtype, f=formulation, c=cross: _multi_head(dtype, f, c),
         )
-        for formulation in attention.FORMULATIONS
+        for formulation in (*attention.FORMULATIONS, "folded")
         for cross in (False, True)
+    ),
+    *(
+        Entry(
+            "layers.MultiHeadAttention[folded] dropout" + " mask" * masked,
+            (MultiHeadAttention, attention.attend_folded),
+            lambda dtype, m=masked: _folded_dropout(dtype, m),
+        )
+        for masked in (False, True)
     ),
     Entry("layers.Attention", (Attention,), _single_head),
 ]

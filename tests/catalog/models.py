@@ -4,17 +4,18 @@ import numpy as np
 import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
-from tests.catalog.entry import Case, Entry
+from tests.catalog.entry import Case, Entry, random_array
 from tests.catalog.sequence import exact_gelu
 from tests.catalog.transformer_twins import KerasPerceiver, KerasVit
-from tests.catalog.twins import EXACT_IN_FLOAT32, fit, keras_convnet, keras_inn, pair_variables
+from tests.catalog.twins import EXACT_IN_FLOAT32, fit, keras_cnn, keras_convnet, keras_inn, pair_variables
 from tfcore import random
 from tfcore.layers.tokens import ImageTokens
 from tfcore.layers.transformer import PreNormBlock
-from tfcore.models.cnn import ConvNet
+from tfcore.models.cnn import Cnn, ConvNet
 from tfcore.models.inn import Inn
 from tfcore.models.perceiver import CrossAttention, Perceiver
 from tfcore.models.vit import VisionTransformer
+from tfcore.ops.activations import softmax
 from tfcore.ops.attention import FORMULATIONS
 from tfcore.optimizers.optimizer import Adam
 
@@ -38,13 +39,31 @@ PERCEIVER = {
     "blocks": 2,
     "heads": 3,
 }
+PUBLISHED_CNN = {"image_size": 32, "filters": (32, 64, 128), "units": 128}
+CNN = {"image_size": 16, "filters": (7, 11, 13), "units": 17}
+# For the published sizes. At a learning rate of 2^-10 the Perceiver's loss jumps on so few images (2 a step, measured:
+# 4.6, 12.3, 5.4, 13.5, …), and in such a regime every rounding grows threefold a step, in float64 too (1e-16 at the
+# first step, 2e-11 at the twelfth). So it does in Cnn with batch norm (3.8, 3.5, 5.7, 4.1, …; in float32 2e-8 of the
+# loss at the first step, 3e-3 at the twentieth).
+SHORT_STEPS = {**EXACT_IN_FLOAT32, "learning_rate": 2.0**-17}
 # Parameters whose exact gradient is zero: a bias in front of a batch norm, and the bias of attention's keys (it adds
 # one number to all scores of a query). What is left of it is rounding, which Adam, dividing by the gradient's own
 # size, turns into steps of either sign: nothing to compare.
 WITHOUT_EFFECT = ("reduce/bias", "attention/key/bias", "cross_attention/keys/bias")
 
 
-def _case(model, twin, images, labels, dtype, *, steps, adam=EXACT_IN_FLOAT32) -> Case:
+def _case(
+    model,
+    twin,
+    images,
+    labels,
+    dtype,
+    *,
+    steps,
+    adam=EXACT_IN_FLOAT32,
+    without_effect=WITHOUT_EFFECT,
+    twin_ends_in_softmax=False,
+) -> Case:
     batch = len(images) // steps
 
     def train():
@@ -57,13 +76,18 @@ def _case(model, twin, images, labels, dtype, *, steps, adam=EXACT_IN_FLOAT32) -
             chosen = slice(i * batch, (i + 1) * batch)
             step(tf.constant(images[chosen]), tf.constant(labels[chosen]), tf.constant(i, tf.int64))
             losses.append(metrics.result()["loss"])
-        return [(losses, fit(twin, images, labels, batch, dtype, adam)), *pairs]
+        theirs = fit(twin, images, labels, batch, dtype, adam, from_logits=not twin_ends_in_softmax)
+        return [(losses, theirs), *pairs]
 
     def effective(pairs):
-        return [pair for path, pair in pairs.items() if not path.endswith(WITHOUT_EFFECT)]
+        return [pair for path, pair in pairs.items() if not path.endswith(without_effect)]
+
+    def ours(x):
+        logits = model(x, training=True)
+        return softmax(logits) if twin_ends_in_softmax else logits
 
     return Case(
-        lambda x: model(x, training=True),
+        ours,
         lambda x: twin(x, training=True),
         (images[:batch],),
         effective(pair_variables(model, twin)),
@@ -78,6 +102,31 @@ def _network(build, keras_build, dtype) -> Case:
     labels = rng.integers(0, 10, 220).astype(np.int32)
     model, twin = build(key=random.make_key(1), dtype=dtype), keras_build(dtype.name)
     return _case(model, twin, images, labels, dtype, steps=20)
+
+
+def _cnn(dtype, sizes=CNN, adam=EXACT_IN_FLOAT32, **options) -> Case:
+    """20 steps of 11 images. A convolution's bias has no effect where the batch norm follows at once."""
+    rng = np.random.default_rng(0)
+    images = rng.random((220, sizes["image_size"], sizes["image_size"], 3)).astype(dtype.as_numpy_dtype)
+    labels = rng.integers(0, 10, 220).astype(np.int32)
+    model = Cnn(**sizes, **options, key=random.make_key(1), dtype=dtype)
+    twin = keras_cnn(dtype.name, **sizes, **options)
+    for i, (path, variable) in enumerate(model.named_variables().items()):
+        if path.endswith(("gamma", "beta", "alpha")):  # their starting values would hide a swapped pair
+            variable.assign_add(0.1 * random_array(tuple(variable.shape), dtype, seed=10 + i))
+    biases = tuple(f"convolutions/{i}/bias" for i in range(3)) if options.get("batch_norm") == "before" else ()
+    return _case(
+        model, twin, images, labels, dtype, steps=20, adam=adam, without_effect=biases, twin_ends_in_softmax=True
+    )
+
+
+CNN_OPTIONS = {
+    "batch norm after": {"batch_norm": "after"},
+    "batch norm before": {"batch_norm": "before"},
+    "prelu channel": {"activation": "prelu", "prelu_axis": "channel"},
+    "prelu all": {"activation": "prelu", "prelu_axis": "all"},
+    "leaky relu": {"activation": "leaky_relu", "slope": 2.0**-7},
+}
 
 
 def _transformer(
@@ -107,6 +156,8 @@ def _perceiver(dtype, sizes=PERCEIVER, **options) -> Case:
 
 ENTRIES = [
     Entry("models.ConvNet", (ConvNet,), lambda dtype: _network(ConvNet, keras_convnet, dtype)),
+    Entry("models.Cnn", (Cnn,), lambda dtype: _cnn(dtype, PUBLISHED_CNN, SHORT_STEPS)),
+    *(Entry(f"models.Cnn {name}", (Cnn,), lambda d, o=options: _cnn(d, **o)) for name, options in CNN_OPTIONS.items()),
     Entry("models.Inn", (Inn,), lambda dtype: _network(Inn, keras_inn, dtype)),
     Entry(
         "models.Inn[patches]",
@@ -127,10 +178,8 @@ ENTRIES = [
     ),
 ]
 
-# The published sizes, 20 steps of 4 images: minutes, so only `compare_keras.py --full-size` runs them. At a learning
-# rate of 2^-10 the Perceiver's loss jumps on so few images (2 a step, measured: 4.6, 12.3, 5.4, 13.5, …), and in such a
-# regime every rounding grows threefold a step, in float64 too (1e-16 at the first step, 2e-11 at the twelfth).
-FULL = {"side": 32, "steps": 20, "batch": 4, "adam": {**EXACT_IN_FLOAT32, "learning_rate": 2.0**-17}}
+# The published sizes, 20 steps of a few images: minutes, so only `compare_keras.py --full-size` runs them.
+FULL = {"side": 32, "steps": 20, "batch": 4, "adam": SHORT_STEPS}
 FULL_VIT = {
     "classes": 100,
     "image_size": 72,
@@ -154,4 +203,8 @@ FULL_PERCEIVER = {
 FULL_SIZE = [
     Entry("models.VisionTransformer full size", (VisionTransformer,), lambda d: _vit(d, FULL_VIT, **FULL)),
     Entry("models.Perceiver full size", (Perceiver,), lambda d: _perceiver(d, FULL_PERCEIVER, **FULL)),
+    *(
+        Entry(f"models.Cnn {name} full size", (Cnn,), lambda d, o=options: _cnn(d, PUBLISHED_CNN, SHORT_STEPS, **o))
+        for name, options in CNN_OPTIONS.items()
+    ),
 ]

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.catalog.entry import Case, Entry, random_array
-from tfcore.ops import activations, convolution, involution, losses, normalization, patches, pooling
+from tfcore.ops import convolution, involution, losses, normalization, patches, pooling
 
 BATCH, HEIGHT, WIDTH, CHANNELS, FILTERS = 2, 11, 7, 5, 3  # a different prime for each, so that no axes can be swapped
 WINDOWS = (
@@ -153,16 +153,6 @@ def _involutions() -> list[Entry]:
     ]
 
 
-def _activations() -> list[Entry]:
-    def entry(name, reference):
-        def case(dtype):
-            return Case(getattr(activations, name), reference, (10 * random_array((11, 7), dtype),))
-
-        return Entry(f"ops.{name}", (getattr(activations, name),), case)
-
-    return [entry(name, getattr(keras.ops, name)) for name in ("relu", "softmax", "log_softmax")]
-
-
 def _normalizations() -> list[Entry]:
     def moments(dtype):
         x = 3 + _image(dtype)
@@ -226,7 +216,19 @@ def _losses() -> list[Entry]:
 
         return Case(ours, theirs, (labels, _tied_scores(dtype)), differentiable=False)
 
+    def penalty(ours, theirs):
+        # Keras keeps the factor of L1 in float32. Its regularizers take one weight at a time.
+        factor = 2.0**-7
+        shapes = ((3, 3, 5, 7), (11, 5))
+        return lambda dtype: Case(
+            lambda *weights: ours(weights, factor),
+            lambda *weights: tf.add_n([theirs(factor)(weight) for weight in weights]),
+            tuple(random_array(shape, dtype, seed) for seed, shape in enumerate(shapes)),
+        )
+
     return [
+        Entry("ops.l1_penalty", (losses.l1_penalty,), penalty(losses.l1_penalty, keras.regularizers.L1)),
+        Entry("ops.l2_penalty", (losses.l2_penalty,), penalty(losses.l2_penalty, keras.regularizers.L2)),
         Entry("ops.cross_entropy_from_logits", (losses.cross_entropy_from_logits,), from_logits),
         Entry("ops.cross_entropy_from_probabilities", (losses.cross_entropy_from_probabilities,), from_probabilities),
         Entry("ops.accuracy", (losses.accuracy,), accuracy),
@@ -243,7 +245,6 @@ ENTRIES = [
     *_convolutions(),
     *_poolings(),
     *_involutions(),
-    *_activations(),
     *_normalizations(),
     *_losses(),
 ]

@@ -12,27 +12,30 @@ import tensorflow as tf
 from tests.catalog.entry import Case, Entry, random_array
 from tests.catalog.twins import EXACT_IN_FLOAT32, keras_floatx
 from tfcore.optimizers import updates
-from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Optimizer
+from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Optimizer, RmsProp, Sgd
 
 STEPS, SHAPES = 100, ((7, 5), (3,), (2, 3, 5))
 SETTINGS = {**EXACT_IN_FLOAT32, "epsilon": 1e-5}
+MOMENTUM = 1 - 2.0**-3
 # Keras rounds these to float32 as it does β. Without the learning rate in front λ is as much stronger as that is small.
 DECAY, UNSCALED_DECAY, CLIP_NORM = 2.0**-1, 2.0**-8, 2.0**6
 # One application of a formula, in the papers' letters.
 ALPHA, B1, B2, EPSILON, LAMBDA, T = 0.01, 0.8, 0.95, 1e-5, 0.3, 3
+RHO, MU, WIDE_EPSILON = 0.9, 0.7, 0.1  # an ε that shows where it stands
+RMSPROP = {"alpha": ALPHA, "rho": RHO, "epsilon": WIDE_EPSILON}
 
 
-def _fuzz(make_ours, make_theirs, dtype) -> list[tuple]:
+def _fuzz(make_ours, make_theirs, dtype, settings) -> list[tuple]:
     """Feed both the same gradients, of magnitudes from 1e-4 to 1e2, and return the paired variables."""
     start = [random_array(shape, dtype, seed) for seed, shape in enumerate(SHAPES)]
     start[1][:] = 0  # a bias as it starts: without a norm for LAMB's trust ratio
     variables = {str(i): tf.Variable(value) for i, value in enumerate(start)}
     rng = np.random.default_rng(5)
     with keras_floatx(dtype):
-        ours, theirs = make_ours(variables, **SETTINGS), make_theirs(start)
+        ours, theirs = make_ours(variables, **settings), make_theirs(start, **settings)
         for step in range(STEPS):
             if step == STEPS // 2:
-                rate = SETTINGS["learning_rate"] / 4
+                rate = settings["learning_rate"] / 4
                 ours.learning_rate.assign(rate)
                 theirs.set_learning_rate(rate)
             gradients = [rng.standard_normal(shape) * 10 ** rng.uniform(-4, 2) for shape in SHAPES]
@@ -45,9 +48,9 @@ def _fuzz(make_ours, make_theirs, dtype) -> list[tuple]:
 class _Keras:
     """A Keras optimizer with its variables."""
 
-    def __init__(self, make, start):
+    def __init__(self, make, start, **settings):
         self.variables = [keras.Variable(value, dtype=value.dtype.name) for value in start]
-        self.optimizer = make(**SETTINGS)
+        self.optimizer = make(**settings)
 
     def set_learning_rate(self, rate):
         self.optimizer.learning_rate = rate
@@ -62,8 +65,8 @@ class _Keras:
 class _Paper:
     """An algorithm in NumPy and float64, whatever the other side computes in."""
 
-    def __init__(self, rule, start):
-        self.rule, self.t, self.alpha = rule, 0, SETTINGS["learning_rate"]
+    def __init__(self, rule, start, *, learning_rate, **_):
+        self.rule, self.t, self.alpha = rule, 0, learning_rate
         self.states = [(value.astype(np.float64), np.zeros(value.shape), np.zeros(value.shape)) for value in start]
 
     def set_learning_rate(self, rate):
@@ -144,7 +147,7 @@ def _entry(name, proves, ours, theirs, make_ours, make_theirs):
     def case(dtype):
         gradient, theta, m, v = (random_array((7,), dtype, seed) for seed in range(4))
         inputs = (gradient, m, v**2) if theirs is _adam_formula else (gradient, theta, m, v**2)
-        return Case(partial(ours, dtype), theirs, inputs, steps=lambda: _fuzz(make_ours, make_theirs, dtype))
+        return Case(partial(ours, dtype), theirs, inputs, steps=lambda: _fuzz(make_ours, make_theirs, dtype, SETTINGS))
 
     return Entry(f"optimizers.{name} 100 steps", proves, case)
 
@@ -158,7 +161,63 @@ def _formula(formula, **settings):
     return partial(_apply, formula, settings)
 
 
+def _rmsprop_formula(g, n):
+    n = RHO * n + (1 - RHO) * g**2
+    return -ALPHA * g / tf.sqrt(n + WIDE_EPSILON), n
+
+
+def _centered_formula(g, n, mean):
+    n, mean = RHO * n + (1 - RHO) * g**2, RHO * mean + (1 - RHO) * g
+    return -ALPHA * g / tf.sqrt(n - mean**2 + WIDE_EPSILON), n, mean
+
+
+def _momentum_formula(delta, velocity):
+    return (MU * velocity + delta,) * 2
+
+
+def _nesterov_formula(delta, velocity):
+    return MU * (MU * velocity + delta) + delta, MU * velocity + delta
+
+
+# Our rule: its constants, the formula, and its inputs made of three arrays (a mean square is at least the mean's).
+RULES = {
+    updates.sgd: ({"alpha": ALPHA}, lambda g: -ALPHA * g, lambda a, b, c: (a,)),
+    updates.momentum: ({"mu": MU}, _momentum_formula, lambda a, b, c: (a, b)),
+    updates.nesterov: ({"mu": MU}, _nesterov_formula, lambda a, b, c: (a, b)),
+    updates.rmsprop: (RMSPROP, _rmsprop_formula, lambda a, b, c: (a, b**2)),
+    updates.rmsprop_centered: (RMSPROP, _centered_formula, lambda a, b, c: (a, b**2 + c**2, c)),
+}
+
+
+def _descent(name, rule, ours, theirs, **settings):
+    """One application of a rule, values and gradients, and the 100 steps of the class beside Keras's."""
+    constants, formula, inputs = RULES[rule]
+
+    def case(dtype):
+        arrays = inputs(*(random_array((7,), dtype, seed) for seed in range(3)))
+        steps = partial(_fuzz, ours, partial(_Keras, theirs), dtype, settings)
+        return Case(partial(rule, **constants), formula, arrays, steps=steps)
+
+    return Entry(f"optimizers.{name} 100 steps", (ours, rule), case)
+
+
+_sgd = partial(_descent, ours=Sgd, theirs=keras.optimizers.SGD, learning_rate=2.0**-10)
+_rmsprop = partial(
+    _descent,
+    ours=RmsProp,
+    theirs=keras.optimizers.RMSprop,
+    learning_rate=2.0**-10,
+    rho=1 - 2.0**-3,
+    epsilon=2.0**-17,
+)
 ENTRIES = [
+    _sgd("Sgd", updates.sgd),
+    _sgd("Sgd momentum", updates.momentum, momentum=MOMENTUM),
+    _sgd("Sgd Nesterov", updates.nesterov, momentum=MOMENTUM, nesterov=True),
+    _rmsprop("RmsProp", updates.rmsprop),
+    _rmsprop("RmsProp momentum", updates.rmsprop, momentum=MOMENTUM),
+    _rmsprop("RmsProp centered", updates.rmsprop_centered, centered=True),
+    _rmsprop("RmsProp centered momentum", updates.rmsprop_centered, centered=True, momentum=MOMENTUM),
     _entry(
         "Adam",
         (Optimizer, Adam, updates.adam),

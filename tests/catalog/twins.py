@@ -85,6 +85,41 @@ def keras_convnet(dtype: str) -> keras.Model:
     return keras.Model(inputs, _head(x, dtype))
 
 
+def keras_cnn(
+    dtype: str,
+    *,
+    image_size: int,
+    filters: tuple[int, ...],
+    units: int,
+    activation: str = "relu",
+    slope: float = 0.01,
+    prelu_axis: str | None = None,
+    batch_norm: str = "none",
+) -> keras.Model:
+    """The network of the chapter on improving a CNN's accuracy, softmax at the end, without dropout."""
+
+    def activate(x):
+        if activation == "prelu":
+            shared = [1, 2] if prelu_axis == "channel" and len(x.shape) == 4 else None
+            return keras.layers.PReLU(shared_axes=shared, dtype=dtype)(x)
+        if activation == "leaky_relu":
+            return keras.layers.LeakyReLU(slope, dtype=dtype)(x)
+        return keras.layers.Activation(activation, dtype=dtype)(x)
+
+    inputs = x = keras.Input((image_size, image_size, 3), dtype=dtype)
+    for width in filters:
+        x = keras.layers.Conv2D(width, 3, padding="same", dtype=dtype)(x)
+        if batch_norm == "before":
+            x = keras.layers.BatchNormalization(dtype=dtype)(x)
+        x = activate(x)
+        if batch_norm == "after":
+            x = keras.layers.BatchNormalization(dtype=dtype)(x)
+        x = keras.layers.MaxPooling2D(2, dtype=dtype)(x)
+    x = keras.layers.Flatten(dtype=dtype)(x)
+    x = activate(keras.layers.Dense(units, dtype=dtype)(x))
+    return keras.Model(inputs, keras.layers.Dense(10, activation="softmax", dtype=dtype)(x))
+
+
 def _head(x, dtype):
     x = keras.layers.Flatten(dtype=dtype)(x)
     x = keras.layers.Dense(64, activation="relu", dtype=dtype)(x)
@@ -113,7 +148,14 @@ def pair_variables(ours: Module, theirs: keras.Layer) -> dict[str, tuple[tf.Vari
 
 
 def fit(
-    model: keras.Model, inputs: np.ndarray, labels: np.ndarray, batch_size: int, dtype: tf.DType, adam: dict
+    model: keras.Model,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    dtype: tf.DType,
+    adam: dict,
+    *,
+    from_logits: bool = True,
 ) -> list[float]:
     """One epoch of `keras.Model.fit` with Adam in the given order; return the loss of each step."""
 
@@ -129,7 +171,7 @@ def fit(
     with keras_floatx(dtype):
         model.compile(
             optimizer=keras.optimizers.Adam(**adam),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits),
             jit_compile=False,
         )
         model.fit(inputs, labels, batch_size=batch_size, epochs=1, shuffle=False, verbose=0, callbacks=[losses])

@@ -48,6 +48,24 @@ def image_grid(images: np.ndarray, titles: Sequence[str], *, columns: int = 5, t
     return figure
 
 
+def series_grid(series: np.ndarray, titles: Sequence[str], *, columns: int = 5, title: str = "") -> Figure:
+    """Show series (n, T) as lines over their time steps, on common axes, in rows of `columns`, each below its title.
+
+    Arguments as in `image_grid`.
+    """
+    rows = -(-len(series) // columns)
+    figure = Figure(figsize=(2.4 * columns, 1.5 * rows + 0.6), dpi=120, layout="constrained")
+    add_headline(figure, title, width=18 * columns)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for panel, values, text in zip(panels, series, titles, strict=False):
+        panel.plot(values, linewidth=0.8, color=LINES["train"]["color"])
+        panel.set_title(textwrap.fill(text, 26), fontsize=10, parse_math=False)
+        panel.tick_params(labelsize=8)
+    for panel in panels[len(series) :]:
+        panel.set_axis_off()
+    return figure
+
+
 def curves(histories: dict[str, list[dict]], *, title: str = "") -> Figure:
     """Draw loss, accuracy and, where there is one, top-5 accuracy of several runs side by side on common y axes.
 

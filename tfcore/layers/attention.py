@@ -4,14 +4,18 @@ Glossary: B batch, T query positions, S key positions, D width, N heads, d head 
 """
 
 import math
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 from tfcore import random
 from tfcore.initializers import glorot_uniform
 from tfcore.module import Module
-from tfcore.ops.attention import FORMULATIONS, attend, attention_weights
+from tfcore.ops.attention import FORMULATIONS, attend, attend_folded, attention_weights
 from tfcore.precision import variable_dtype
+
+# What MultiHeadAttention knows: those of the op, the one that needs the projections, and a choice by the sizes.
+MULTI_HEAD_FORMULATIONS = (*FORMULATIONS, "folded", "auto")
 
 
 class Projection(Module):
@@ -33,8 +37,12 @@ class Projection(Module):
         self.kernel = tf.Variable(glorot_uniform(kernel, key, stored), name="kernel")
         self.bias = tf.Variable(tf.zeros(bias, stored), name="bias")
 
+    def weights(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (kernel, bias) in the compute dtype."""
+        return tf.cast(self.kernel, self.dtype), tf.cast(self.bias, self.dtype)
+
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        kernel, bias = tf.cast(self.kernel, self.dtype), tf.cast(self.bias, self.dtype)
+        kernel, bias = self.weights()
         x = tf.cast(x, self.dtype)
         if self.merge:
             return tf.einsum("bntd,ndw->btw", x, kernel) + bias  # (B, N, T, d) x (N, d, D) -> (B, T, D)
@@ -54,7 +62,8 @@ class MultiHeadAttention(Module):
         key_dim: d, of queries, keys and values.
         dropout: share of the weights dropped in training.
         site: number of this layer's dropout under a step's key.
-        formulation: "direct" or "chunked", see `tfcore.ops.attention`.
+        formulation: "direct", "chunked" or "folded", see `tfcore.ops.attention`; "auto" takes folded where the inputs
+            are narrower than a head, which makes it the cheaper one, else direct.
 
     Raises:
         ValueError: for sizes below 1, a rate outside [0, 1), an unknown formulation.
@@ -69,7 +78,7 @@ class MultiHeadAttention(Module):
         context_width: int | None = None,
         dropout: float = 0.0,
         site: int = 0,
-        formulation: str = "direct",
+        formulation: str = "auto",
         key: tf.Tensor,
         dtype: tf.DType = tf.float32,
     ):
@@ -78,7 +87,10 @@ class MultiHeadAttention(Module):
         for name, size in (("width", width), ("context_width", context_width), ("heads", heads), ("key_dim", key_dim)):
             if size < 1:
                 raise ValueError(f"MultiHeadAttention: {name} must be at least 1, got {size}")
-        check_attention(dropout, formulation)
+        check_attention(dropout, formulation, MULTI_HEAD_FORMULATIONS)
+        if formulation == "auto":
+            # Per query and key, direct multiplies 2·d numbers and folded context_width twice and a one.
+            formulation = "folded" if max(width, context_width) < key_dim else "direct"
         self.dropout, self.site, self.formulation, self.dtype = dropout, site, formulation, dtype
         self.scale = 1.0 / math.sqrt(key_dim)
         sizes = {"heads": heads, "head_width": key_dim, "dtype": dtype}
@@ -97,14 +109,12 @@ class MultiHeadAttention(Module):
         key: tf.Tensor | None = None,
     ) -> tf.Tensor:
         context = x if context is None else context
+        settings = {"scale": self.scale, "mask": mask, **_dropout(self, training, key)}
+        if self.formulation == "folded":
+            projections = {name: getattr(self, name).weights() for name in ("query", "key", "value", "output")}
+            return attend_folded(tf.cast(x, self.dtype), tf.cast(context, self.dtype), **projections, **settings)
         heads = attend(
-            self.query(x),
-            self.key(context),
-            self.value(context),
-            scale=self.scale,
-            mask=mask,
-            formulation=self.formulation,
-            **_dropout(self, training, key),
+            self.query(x), self.key(context), self.value(context), formulation=self.formulation, **settings
         )  # (B, N, T, d)
         return self.output(heads)  # (B, T, D)
 
@@ -157,12 +167,12 @@ class Attention(Module):
         return attention_weights(query, keys, scale=self.scale)[:, 0]
 
 
-def check_attention(dropout: float, formulation: str) -> None:
+def check_attention(dropout: float, formulation: str, known: Iterable[str] = FORMULATIONS) -> None:
     """Raise ValueError for a dropout rate outside [0, 1) or an unknown formulation."""
     if not 0 <= dropout < 1:
         raise ValueError(f"attention: dropout must be at least 0 and below 1, got {dropout}")
-    if formulation not in FORMULATIONS:
-        raise ValueError(f"attention: formulation must be one of {', '.join(FORMULATIONS)}, got {formulation!r}")
+    if formulation not in known:
+        raise ValueError(f"attention: formulation must be one of {', '.join(known)}, got {formulation!r}")
 
 
 def _dropout(layer: MultiHeadAttention | Attention, training: bool, key: tf.Tensor | None) -> dict:

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfcore.initializers import glorot_uniform
+from tfcore.initializers import Initializer, glorot_uniform
 from tfcore.module import Module
 from tfcore.ops.convolution import FORMULATIONS, convolve
 from tfcore.ops.patches import Window
@@ -12,7 +12,7 @@ from tfcore.precision import variable_dtype
 class Conv2D(Module):
     """y = convolve(x, kernel) + bias: (B, H, W, channels) -> (B, H', W', filters); see `tfcore.ops.convolution`.
 
-    Weights: `kernel` (K, K, channels, filters) Glorot-uniform, `bias` (filters,) zero.
+    Weights: `kernel` (K, K, channels, filters) from the `initializer`, `bias` (filters,) zero.
 
     Raises:
         ValueError: for sizes below 1, an unknown padding or an unknown formulation.
@@ -28,6 +28,7 @@ class Conv2D(Module):
         padding: str = "SAME",
         dilation: int = 1,
         formulation: str = "tensorflow",
+        initializer: Initializer = glorot_uniform,
         key: tf.Tensor,
         dtype: tf.DType = tf.float32,
     ):
@@ -42,7 +43,7 @@ class Conv2D(Module):
         self.formulation, self.dtype = formulation, dtype
         stored = variable_dtype(dtype)
         shape = (kernel_size, kernel_size, channels, filters)
-        self.kernel = tf.Variable(glorot_uniform(shape, key, stored), name="kernel")
+        self.kernel = tf.Variable(initializer(shape, key, stored), name="kernel")
         self.bias = tf.Variable(tf.zeros([filters], stored), name="bias")
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:

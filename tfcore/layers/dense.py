@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfcore.initializers import glorot_uniform
+from tfcore.initializers import Initializer, glorot_uniform
 from tfcore.module import Module
 from tfcore.precision import variable_dtype
 
@@ -10,17 +10,25 @@ from tfcore.precision import variable_dtype
 class Dense(Module):
     """y = x · kernel + bias: (..., inputs) -> (..., units).
 
-    Weights: `kernel` (inputs, units) Glorot-uniform, `bias` (units,) zero. Raises ValueError for sizes below 1.
+    Weights: `kernel` (inputs, units) from the `initializer`, `bias` (units,) zero. Raises ValueError for sizes below 1.
     """
 
-    def __init__(self, *, inputs: int, units: int, key: tf.Tensor, dtype: tf.DType = tf.float32):
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        units: int,
+        initializer: Initializer = glorot_uniform,
+        key: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+    ):
         super().__init__()
         for name, value in (("inputs", inputs), ("units", units)):
             if value < 1:
                 raise ValueError(f"Dense: {name} must be at least 1, got {value}")
         self.dtype = dtype
         stored = variable_dtype(dtype)
-        self.kernel = tf.Variable(glorot_uniform((inputs, units), key, stored), name="kernel")
+        self.kernel = tf.Variable(initializer((inputs, units), key, stored), name="kernel")
         self.bias = tf.Variable(tf.zeros([units], stored), name="bias")
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,7 @@
 """Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762, section 3.2.1), in two formulations.
 
+`attend_folded` is multi-head attention with its projections multiplied out, for inputs narrower than a head.
+
 Glossary: B batch, N heads, T query positions, S key positions, d head width (e of the values), b keys in a block.
 
 Softmax runs in float32 at least. A query that may attend to no key (a row of the mask that is all False) gets zeros, in
@@ -145,6 +147,51 @@ def attend_chunked(query, key, value, mask, dropout_rate, dropout_key) -> tf.Ten
         return grad_query, *(_join_blocks(array.stack()) for array in grads)
 
     return run(query, key, value)
+
+
+def attend_folded(
+    x: tf.Tensor,
+    context: tf.Tensor,
+    *,
+    query: tuple[tf.Tensor, tf.Tensor],
+    key: tuple[tf.Tensor, tf.Tensor],
+    value: tuple[tf.Tensor, tf.Tensor],
+    output: tuple[tf.Tensor, tf.Tensor],
+    scale: float,
+    mask: tf.Tensor | None = None,
+    dropout_rate: float = 0.0,
+    dropout_key: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Multi-head attention without the T × d queries, keys and values: x (B, T, C), context (B, S, D) -> (B, T, E).
+
+    With P the weights after dropout, and the projections' (kernel, bias) given as they are, per head:
+
+        scores  (x W_q + b_q)(c W_k + b_k)ᵀ = (x A + u) cᵀ + r 1ᵀ      A = W_q W_kᵀ (C × D)     u = b_q W_kᵀ (D)
+        output  P (c W_v + 1 b_v) W_o = (P c) M + (P 1) m              M = W_v W_o (D × E)      m = b_v W_o (E)
+
+    r, one number a query, changes no weight and is left out, and the keys' bias with it: its gradient is zero, here it
+    has none. P 1 is 1 but for dropout and for queries that may attend to no key. Exact; cheaper where C, D < d.
+
+    Args:
+        query, key, value: kernels (C, N, d), (D, N, d), (D, N, d), biases (N, d).
+        output: kernel (N, d, E), bias (E,).
+        scale, mask, dropout_rate, dropout_key: as in `attend`.
+    """
+    a = tf.einsum("cnh,dnh->ncd", query[0], key[0])  # (C, N, d) x (D, N, d) -> (N, C, D)
+    u = tf.einsum("nh,dnh->nd", query[1], key[0])  # (N, d) x (D, N, d) -> (N, D)
+    folded_query = tf.einsum("btc,ncd->bntd", x, a) + u[:, None, :]  # (B, T, C) x (N, C, D) -> (B, N, T, D)
+    shared = context[:, None]  # (B, 1, S, D): all heads read the same keys and values
+    sums_to_one = dropout_rate == 0 and mask is None
+    values = shared if sums_to_one else tf.concat([shared, tf.ones_like(shared[..., :1])], axis=-1)  # (B, 1, S, D + 1)
+    mixed = attend(
+        folded_query, shared, values, scale=scale, mask=mask, dropout_rate=dropout_rate, dropout_key=dropout_key
+    )  # (B, N, T, D) or (B, N, T, D + 1)
+    m = tf.einsum("dnh,nhe->nde", value[0], output[0])  # (D, N, d) x (N, d, E) -> (N, D, E)
+    bias = tf.einsum("nh,nhe->ne", value[1], output[0])  # (N, d) x (N, d, E) -> (N, E)
+    if sums_to_one:
+        return tf.einsum("bntd,nde->bte", mixed, m) + tf.reduce_sum(bias, axis=0) + output[1]
+    m = tf.concat([m, bias[:, None, :]], axis=1)  # (N, D + 1, E)
+    return tf.einsum("bntd,nde->bte", mixed, m) + output[1]  # (B, N, T, D + 1) x (N, D + 1, E) -> (B, T, E)
 
 
 def _loop(count, step, state):

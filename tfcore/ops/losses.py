@@ -1,11 +1,15 @@
-"""Losses and metrics of classification, one number an example.
+"""Losses and metrics of classification, one number an example; penalties of weights, one number a model.
 
 Glossary: B examples, classes; labels (B,) integers in 0 .. classes − 1.
 """
 
+import math
+from collections.abc import Callable, Iterable
+
 import tensorflow as tf
 
 from tfcore.ops.activations import log_softmax
+from tfcore.precision import statistics_dtype
 
 
 def cross_entropy_from_logits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -47,3 +51,35 @@ def top_k_accuracy(labels: tf.Tensor, scores: tf.Tensor, *, k: int) -> tf.Tensor
     own = tf.gather(scores, labels, batch_dims=1)[:, None]  # (B, 1)
     higher = tf.math.count_nonzero(scores > own, axis=-1)  # (B,)
     return (higher < k) & tf.reduce_all(tf.math.is_finite(scores), axis=-1)
+
+
+def l1_penalty(weights: Iterable[tf.Tensor], factor: float) -> tf.Tensor:
+    """λ · Σ |w| over all elements of all weights -> (); summed in float32 at least.
+
+    Its gradient ±λ is as strong for a small weight as for a large one, and 0 at 0: it drives weights to zero
+    (Tibshirani 1996).
+
+    Raises:
+        ValueError: for a factor λ that is negative or not finite, or without a weight.
+    """
+    return _penalty("l1_penalty", tf.abs, weights, factor)
+
+
+def l2_penalty(weights: Iterable[tf.Tensor], factor: float) -> tf.Tensor:
+    """λ · Σ w² over all elements of all weights -> (); summed in float32 at least.
+
+    Without the 1/2 of the textbooks, as in Keras: its gradient is 2 · λ · w.
+
+    Raises:
+        ValueError: for a factor λ that is negative or not finite, or without a weight.
+    """
+    return _penalty("l2_penalty", tf.square, weights, factor)
+
+
+def _penalty(name: str, measure: Callable, weights: Iterable[tf.Tensor], factor: float) -> tf.Tensor:
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"{name}: factor must be at least 0, such as 0.01, got {factor}")
+    sums = [tf.reduce_sum(measure(tf.cast(weight, statistics_dtype(weight.dtype)))) for weight in weights]
+    if not sums:
+        raise ValueError(f"{name}: no weights to sum over")
+    return factor * tf.add_n(sums)

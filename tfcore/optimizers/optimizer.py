@@ -12,11 +12,11 @@ from tfcore.optimizers import updates
 class Optimizer(Module):
     """What all optimizers share: learning rate, step count, slots, clipping and the assignment in place.
 
-    A subclass names its `slots`, each of which becomes an attribute {parameter name: variable}, and defines
-    `_update(gradient, theta, *slots, t, alpha) -> (Δθ, *slots)` for one parameter.
+    A subclass defines `_update(gradient, theta, *slots, t, alpha) -> (Δθ, *slots)` for one parameter.
 
     Args:
         variables: the parameters by name; slots bear the same names.
+        slots: what is kept for each parameter; each of them becomes an attribute {parameter name: variable}.
         learning_rate: step size α; kept in a variable, so that a schedule never retraces a step.
         clip_norm: greatest global norm of the gradients (`updates.clip_by_global_norm`); None leaves them as they are.
 
@@ -24,19 +24,24 @@ class Optimizer(Module):
         ValueError: for a learning rate or clip norm that is not a positive number.
     """
 
-    slots: typing.ClassVar[tuple[str, ...]]
-
-    def __init__(self, variables: dict[str, tf.Variable], *, learning_rate: float, clip_norm: float | None):
+    def __init__(
+        self,
+        variables: dict[str, tf.Variable],
+        *,
+        slots: tuple[str, ...],
+        learning_rate: float,
+        clip_norm: float | None,
+    ):
         super().__init__()
         self._check("learning_rate", learning_rate, 0 < learning_rate < math.inf, "positive, such as 0.001")
         if clip_norm is not None:
             self._check("clip_norm", clip_norm, 0 < clip_norm < math.inf, "positive, such as 1.0, or None")
         self._variables = variables  # the model's, not ours: kept out of named_variables
-        self.clip_norm = clip_norm
+        self.slots, self.clip_norm = slots, clip_norm
         widest = updates.widest_dtype(variables.values())
         self.learning_rate = tf.Variable(learning_rate, dtype=widest, trainable=False, name="learning_rate")
         self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False, name="iterations")
-        for slot in self.slots:
+        for slot in slots:
             zeros = {name: tf.zeros_like(variable) for name, variable in variables.items()}
             setattr(self, slot, {name: tf.Variable(zero, trainable=False, name=slot) for name, zero in zeros.items()})
 
@@ -84,8 +89,6 @@ class Adam(Optimizer):
         ValueError: for a learning rate, ε or clip norm that is not a positive number, or a β outside [0, 1).
     """
 
-    slots = ("m", "v")
-
     def __init__(
         self,
         variables: dict[str, tf.Variable],
@@ -96,7 +99,7 @@ class Adam(Optimizer):
         epsilon: float = 1e-7,
         clip_norm: float | None = None,
     ):
-        super().__init__(variables, learning_rate=learning_rate, clip_norm=clip_norm)
+        super().__init__(variables, slots=("m", "v"), learning_rate=learning_rate, clip_norm=clip_norm)
         self._check("epsilon", epsilon, 0 < epsilon < math.inf, "positive, such as 1e-07")
         self._check("beta_1", beta_1, 0 <= beta_1 < 1, "at least 0 and below 1, such as 0.9")
         self._check("beta_2", beta_2, 0 <= beta_2 < 1, "at least 0 and below 1, such as 0.999")
@@ -160,3 +163,81 @@ class Lamb(Adam):
 
     def _update(self, gradient, theta, m, v, **step):
         return updates.lamb(gradient, theta, m, v, **step, **self._constants(), weight_decay=self.weight_decay)
+
+
+class Sgd(Optimizer):
+    """Stochastic gradient descent (`updates.sgd`), plain or with momentum (`updates.momentum`, `updates.nesterov`).
+
+    Args:
+        variables, learning_rate, clip_norm: as in `Optimizer`; the slot is `velocity`, without momentum there is none.
+        momentum: μ.
+        nesterov: Nesterov's form of the momentum.
+
+    Raises:
+        ValueError: for a learning rate or clip norm that is not a positive number, a momentum outside [0, 1), or
+            `nesterov` without momentum.
+    """
+
+    def __init__(
+        self,
+        variables: dict[str, tf.Variable],
+        *,
+        learning_rate: float = 1e-2,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        clip_norm: float | None = None,
+    ):
+        slots = ("velocity",) if momentum else ()
+        super().__init__(variables, slots=slots, learning_rate=learning_rate, clip_norm=clip_norm)
+        self._check("momentum", momentum, 0 <= momentum < 1, "at least 0 and below 1, such as 0.9")
+        self._check("nesterov", nesterov, momentum or not nesterov, "False without a momentum, such as 0.9")
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def _update(self, gradient, theta, *velocity, t, alpha):
+        delta = updates.sgd(gradient, alpha=alpha)
+        if not velocity:
+            return (delta,)
+        rule = updates.nesterov if self.nesterov else updates.momentum
+        return rule(delta, *velocity, mu=self.momentum)
+
+
+class RmsProp(Optimizer):
+    """RMSprop (`updates.rmsprop`, `updates.rmsprop_centered`), with or without momentum; defaults as in Keras.
+
+    Args:
+        variables, learning_rate, clip_norm: as in `Optimizer`; the slots are `mean_square`, if `centered` also `mean`,
+            and with momentum also `velocity`.
+        rho, epsilon: ρ and ε.
+        momentum: μ.
+        centered: divide by the gradient's standard deviation, not by the root of its mean square.
+
+    Raises:
+        ValueError: for a learning rate, ε or clip norm that is not a positive number, or a ρ or momentum outside
+            [0, 1).
+    """
+
+    def __init__(
+        self,
+        variables: dict[str, tf.Variable],
+        *,
+        learning_rate: float = 1e-3,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        clip_norm: float | None = None,
+    ):
+        slots = ("mean_square", *(["mean"] if centered else []), *(["velocity"] if momentum else []))
+        super().__init__(variables, slots=slots, learning_rate=learning_rate, clip_norm=clip_norm)
+        self._check("rho", rho, 0 <= rho < 1, "at least 0 and below 1, such as 0.9")
+        self._check("momentum", momentum, 0 <= momentum < 1, "at least 0 and below 1, such as 0.9")
+        self._check("epsilon", epsilon, 0 < epsilon < math.inf, "positive, such as 1e-07")
+        self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
+
+    def _update(self, gradient, theta, *slots, t, alpha):
+        rule, count = (updates.rmsprop_centered, 2) if self.centered else (updates.rmsprop, 1)
+        means, velocity = slots[:count], slots[count:]
+        delta, *means = rule(gradient, *means, alpha=alpha, rho=self.rho, epsilon=self.epsilon)
+        if velocity:
+            delta, *velocity = updates.momentum(delta, *velocity, mu=self.momentum)
+        return (delta, *means, *velocity)

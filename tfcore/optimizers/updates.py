@@ -117,6 +117,105 @@ def lamb(
     return -alpha * ratio * update, m, v
 
 
+def sgd(gradient: tf.Tensor, *, alpha: tf.Tensor) -> tf.Tensor:
+    """Stochastic gradient descent (Robbins and Monro 1951): Δθ = −α·g.
+
+    Args:
+        gradient: g, a tensor of the parameter's shape.
+        alpha: () step size.
+
+    Returns:
+        Δθ
+    """
+    return -alpha * gradient
+
+
+def momentum(delta: tf.Tensor, velocity: tf.Tensor, *, mu: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Classical momentum (Polyak 1964; Sutskever et al. 2013, equations 1 and 2) on top of any rule's own step.
+
+        v ← μ·v + Δ            Δθ = v
+
+    With Δ = −α·g of `sgd` this is Keras's SGD; with Δ of `rmsprop`, Keras's RMSprop and Graves's equation 40. The step
+    size stands inside v, so that a smaller one acts with a delay.
+
+    Args:
+        delta, velocity: tensors of the parameter's shape; v starts at zero.
+        mu: μ, the part of the velocity that stays.
+
+    Returns:
+        (Δθ, v)
+    """
+    velocity = mu * velocity + delta
+    return velocity, velocity
+
+
+def nesterov(delta: tf.Tensor, velocity: tf.Tensor, *, mu: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Nesterov's accelerated gradient (Sutskever et al. 2013, equations 3 and 4) in Keras's form.
+
+        v ← μ·v + Δ            Δθ = μ·v + Δ
+
+    The paper takes the gradient at θ + μ·v. Here θ itself is that point: it already holds the next step's μ·v, and the
+    gradient is taken where the parameters are.
+
+    Args:
+        delta, velocity, mu: as in `momentum`.
+
+    Returns:
+        (Δθ, v)
+    """
+    velocity = mu * velocity + delta
+    return mu * velocity + delta, velocity
+
+
+def rmsprop(
+    gradient: tf.Tensor, mean_square: tf.Tensor, *, alpha: tf.Tensor, rho: float, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """RMSprop (Tieleman and Hinton 2012, lecture 6e): the step divided by the root of the gradient's mean square.
+
+        n ← ρ·n + (1 − ρ)·g²            Δθ = −α · g / √(n + ε)
+
+    ε stands under the root, as in Keras and in Graves 2013. n starts at zero without a correction, so that the first
+    step has the length α / √(1 − ρ) whatever the gradient.
+
+    Args:
+        gradient, mean_square: g and n, tensors of the parameter's shape; n starts at zero.
+        alpha: () step size.
+
+    Returns:
+        (Δθ, n)
+    """
+    mean_square = _mean(mean_square, tf.square(gradient), rho)
+    return -alpha * gradient / tf.sqrt(mean_square + epsilon), mean_square
+
+
+def rmsprop_centered(
+    gradient: tf.Tensor,
+    mean_square: tf.Tensor,
+    mean: tf.Tensor,
+    *,
+    alpha: tf.Tensor,
+    rho: float,
+    epsilon: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """RMSprop that divides by the gradient's standard deviation (Graves 2013, arXiv 1308.0850, equations 38 to 40).
+
+        n ← ρ·n + (1 − ρ)·g²        ḡ ← ρ·ḡ + (1 − ρ)·g        Δθ = −α · g / √(max(n − ḡ², 0) + ε)
+
+    n − ḡ² is never negative but for rounding. That alone is the maximum's work: without it, as in Keras, a large
+    gradient that stays the same ends in the root of a negative number.
+
+    Args:
+        gradient, mean_square, mean: g, n and ḡ, tensors of the parameter's shape; n and ḡ start at zero.
+        alpha: () step size.
+
+    Returns:
+        (Δθ, n, ḡ)
+    """
+    mean_square, mean = _mean(mean_square, tf.square(gradient), rho), _mean(mean, gradient, rho)
+    variance = tf.maximum(mean_square - tf.square(mean), 0.0)
+    return -alpha * gradient / tf.sqrt(variance + epsilon), mean_square, mean
+
+
 def clip_by_global_norm(gradients: dict[str, tf.Tensor], clip_norm: float) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Shorten all gradients together to the length `clip_norm`, if they are longer (Pascanu et al. 2013, section 3.2).
 
@@ -148,8 +247,13 @@ def widest_dtype(tensors: Iterable[tf.Tensor | tf.Variable]) -> tf.DType:
 def _moments(
     gradient: tf.Tensor, m: tf.Tensor, v: tf.Tensor, *, beta_1: float, beta_2: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The running means of g and g²: β·m + (1 − β)·g, written so that it needs one product."""
-    return m + (1.0 - beta_1) * (gradient - m), v + (1.0 - beta_2) * (tf.square(gradient) - v)
+    """The running means of g and g²."""
+    return _mean(m, gradient, beta_1), _mean(v, tf.square(gradient), beta_2)
+
+
+def _mean(mean: tf.Tensor, value: tf.Tensor, beta: float) -> tf.Tensor:
+    """The running mean β·m + (1 − β)·x, written so that it needs one product."""
+    return mean + (1.0 - beta) * (value - mean)
 
 
 def _bias(beta: float, t: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

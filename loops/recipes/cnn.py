@@ -1,0 +1,78 @@
+"""System 5: one convolution network on CIFAR-10, to be improved by one change at a time.
+
+python scripts/train.py cnn_cifar10 --data DIR
+python scripts/train.py cnn_cifar10 --data DIR --out runs/dropout --set dropout=0.5
+python scripts/study_cnn.py --data DIR                                    all changes, their table and pictures
+"""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from loops.data.dataset import Sizes
+from loops.recipes.recipe import Recipe
+from tfcore.models.cnn import Cnn
+from tfcore.ops.losses import l1_penalty, l2_penalty
+from tfcore.precision import POLICIES
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CnnRecipe(Recipe):
+    """The convolution network with all that the study changes; field names as in `tfcore.models.cnn.Cnn`.
+
+    `l1` and `l2` are the factors of the penalties λ Σ |w| and λ Σ w² on the kernels that `penalized` names (conv, dense
+    or all).
+    """
+
+    filters: tuple[int, ...] = (32, 64, 128)
+    units: int = 128
+    activation: str = "relu"
+    slope: float = 0.01
+    prelu_axis: str | None = None
+    dropout: float = 0.0
+    batch_norm: str = "none"
+    initializer: str = "glorot_uniform"
+    l1: float = 0.0
+    l2: float = 0.0
+    penalized: str = "conv"
+    formulation: str = "tensorflow"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("l1", "l2"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0, such as 0.01, got {getattr(self, name)}")
+        if self.penalized not in ("conv", "dense", "all"):
+            raise ValueError(f"penalized must be one of conv, dense, all, got {self.penalized!r}")
+        if self.penalized != "conv" and not (self.l1 or self.l2):
+            raise ValueError(f"penalized={self.penalized} says which kernels l1 and l2 act on, but both are 0: set one")
+
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> Cnn:
+        size, _, channels = sizes.input_shape
+        return Cnn(
+            key=key,
+            image_size=size,
+            channels=channels,
+            classes=sizes.classes,
+            filters=self.filters,
+            units=self.units,
+            activation=self.activation,
+            slope=self.slope,
+            prelu_axis=self.prelu_axis,
+            dropout=self.dropout,
+            batch_norm=self.batch_norm,
+            initializer=self.initializer,
+            formulation=self.formulation,
+            dtype=POLICIES[self.precision].compute,
+        )
+
+    def penalty(self, model: Cnn) -> tf.Tensor | None:
+        kernels = model.kernels(self.penalized)
+        terms = [
+            penalty(kernels, factor) for penalty, factor in ((l1_penalty, self.l1), (l2_penalty, self.l2)) if factor
+        ]
+        return tf.add_n(terms) if terms else None
+
+
+CNN_CIFAR10 = CnnRecipe(name="cnn_cifar10", dataset="cifar10", epochs=50, batch_size=1024, diagnostics=True)

@@ -1,0 +1,112 @@
+"""One contender of benchmark.py in a process of its own: builds its step, then times it whenever it is asked to.
+
+Reads a line of JSON for each turn, {"seconds": s} or {"quit": true}, and answers each with a line of JSON.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import command_line
+
+Step = Callable[[], None]  # one training step; returns when it is done
+
+
+def main(contender: dict) -> None:
+    """Run the contender (the fields of benchmark.Contender) until it is told to quit."""
+    command_line.import_tensorflow_quietly()
+    import numpy as np
+
+    from loops import recipes
+    from loops.data import SIZES
+    from loops.data.dataset import Split
+
+    settings = [command_line.setting(text) for text in contender["settings"]]
+    recipe = recipes.get(contender["recipe"]).changed(settings)
+    sizes = SIZES[recipe.dataset]
+    rng = np.random.default_rng(0)
+    if len(sizes.input_shape) == 3:
+        inputs = rng.integers(0, 256, (recipe.batch_size, *sizes.input_shape)).astype(np.uint8)
+    else:
+        inputs = rng.standard_normal((recipe.batch_size, *sizes.input_shape)).astype(np.float32)
+    batch = Split(inputs, rng.integers(0, sizes.classes, recipe.batch_size).astype(np.int32))
+
+    build = {"ours": our_step, "keras": keras_step}[contender["side"]]
+    begin = time.perf_counter()
+    step = build(recipe, sizes, batch, contender["xla"] == "on")
+    step()  # traces and compiles
+    compile_seconds = time.perf_counter() - begin
+    step()
+    answer({"compile_seconds": compile_seconds, "batch_size": recipe.batch_size})
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "quit" in request:
+            answer({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+            return
+        count, begin = 0, time.perf_counter()
+        while count == 0 or time.perf_counter() - begin < request["seconds"]:
+            step()
+            count += 1
+        answer({"ms": 1000 * (time.perf_counter() - begin) / count})
+
+
+def our_step(recipe, sizes, batch, xla: bool) -> Step:
+    """The step of loops/train.py."""
+    import tensorflow as tf
+
+    from loops.optimizers import make_optimizer
+    from loops.restore import LAYERS, fresh_model
+    from loops.steps import Metrics, make_train_step
+    from tfcore import random
+    from tfcore.precision import POLICIES, LossScale
+
+    model = fresh_model(recipe, sizes)
+    recipe.fit_statistics(model, batch.inputs)
+    metrics = Metrics(recipe.top_k)
+    train_step = make_train_step(
+        model,
+        make_optimizer(recipe, model.named_trainable_variables()),
+        metrics,
+        key=random.fold_in(random.make_key(recipe.seed), LAYERS),
+        loss_scale=LossScale() if POLICIES[recipe.precision].scaled else None,
+        penalty=lambda: recipe.penalty(model),
+        pixel_scale=recipe.pixel_scale,
+        xla=xla,
+    )
+    inputs, labels = tf.constant(batch.inputs), tf.constant(batch.labels)
+    state = {"step": 0}
+
+    def step() -> None:
+        train_step(inputs, labels, tf.constant(state["step"], tf.int64))
+        state["step"] += 1
+        metrics.loss.numpy()  # waits for the device
+
+    return step
+
+
+def keras_step(recipe, sizes, batch, xla: bool) -> Step:
+    """The step of keras.Model.fit for the published model, from a tf.data set of one batch in memory."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import tensorflow as tf
+
+    from tests.catalog.published import published
+
+    model = published(recipe, sizes, batch.inputs)
+    model.jit_compile = xla
+    inputs = batch.inputs.astype("float32") / recipe.pixel_scale if batch.inputs.dtype == "uint8" else batch.inputs
+    data = iter(tf.data.Dataset.from_tensors((inputs, batch.labels)).repeat())
+    model.make_train_function()
+
+    def step() -> None:
+        logs = model.train_function(data)
+        float(logs["loss"])  # waits for the device
+
+    return step
+
+
+def answer(value: dict) -> None:
+    """Write one line for benchmark.py."""
+    print(json.dumps(value), flush=True)

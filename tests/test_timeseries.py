@@ -1,0 +1,154 @@
+"""The time-series Transformer: published size, what never learns, what may be skipped, refusals (values: catalog)."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from loops import recipes
+from loops.data import SIZES
+from loops.restore import fresh_model
+from loops.steps import Metrics, make_train_step
+from tfcore import random
+from tfcore.layers.attention import MultiHeadAttention
+from tfcore.layers.normalization import LayerNorm
+from tfcore.layers.transformer import PostNormBlock
+from tfcore.models.timeseries import TimeSeriesTransformer
+from tfcore.optimizers.optimizer import Adam, AdamW
+
+KEY = random.make_key(0)
+SMALL = {"length": 131, "blocks": 2, "heads": 3, "key_dim": 7, "hidden": 5, "head_units": 11}
+
+
+def _batch(step: int, length: int = 131, dtype=tf.float32) -> tuple[tf.Tensor, tf.Tensor]:
+    rng = np.random.default_rng(step)
+    labels = rng.integers(0, 2, 13).astype(np.int32)
+    return tf.constant(rng.standard_normal((13, length, 1)), dtype), tf.constant(labels)
+
+
+def _trained(
+    steps: int, *, xla: bool, optimizer=Adam, dtype=tf.float64, **options
+) -> tuple[TimeSeriesTransformer, list]:
+    """A small model after some steps with dropout on, and the losses on the way."""
+    model = TimeSeriesTransformer(key=KEY, dtype=dtype, **SMALL, **options)
+    metrics, losses = Metrics(), []
+    updates = optimizer(model.named_trainable_variables(), **({"weight_decay": 0.01} if optimizer is AdamW else {}))
+    step = make_train_step(model, updates, metrics, key=KEY, xla=xla)
+    for number in range(steps):
+        metrics.reset()
+        step(*_batch(number, dtype=dtype), tf.constant(number, tf.int64))
+        losses.append(metrics.result()["loss"])
+    return model, losses
+
+
+def test_the_recipe_is_the_published_one():
+    recipe = recipes.get("transformer_forda")
+    model = fresh_model(recipe, SIZES["FordA"])
+    assert sum(int(np.prod(variable.shape)) for variable in model.named_variables().values()) == 93_130
+    per_attention = model.blocks[0].attention.named_variables().values()
+    assert sum(int(np.prod(variable.shape)) for variable in per_attention) == 7_169
+    assert (recipe.learning_rate, recipe.optimizer, recipe.batch_size, recipe.epochs) == (1e-4, "adam", 64, 200)
+    assert (recipe.validation, recipe.shuffle_split, recipe.stop_patience, recipe.monitor) == (
+        0.2,
+        True,
+        10,
+        "val_loss",
+    )
+    assert (recipe.dropout, recipe.head_dropout, recipe.constant_branches) == (0.25, 0.4, "compute")
+
+
+@pytest.mark.parametrize("optimizer", [Adam, AdamW])
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("formulation", ["direct", "folded"])
+def test_skipping_constant_branches_changes_nothing(formulation, xla, optimizer):
+    whole, losses = _trained(20, xla=xla, optimizer=optimizer, formulation=formulation)
+    skipping, skipping_losses = _trained(20, xla=xla, optimizer=optimizer, constant_branches="skip")
+    np.testing.assert_allclose(skipping_losses, losses, rtol=1e-12)
+    fresh = TimeSeriesTransformer(key=KEY, dtype=tf.float64, **SMALL).named_variables()
+    for path, variable in whole.named_variables().items():
+        np.testing.assert_allclose(skipping.named_variables()[path], variable, rtol=1e-11, atol=1e-15, err_msg=path)
+        if "blocks" not in path or path.endswith("beta"):
+            assert not np.array_equal(variable, fresh[path]), f"{path} did not learn"
+    series, _ = _batch(99, dtype=tf.float64)
+    np.testing.assert_allclose(skipping(series), whole(series), rtol=1e-10)
+
+
+def test_gradients_of_what_is_skipped_are_exactly_zero_when_it_is_computed():
+    # In float32 too: the centred value is exactly 0, so no rounding can leak through.
+    model = TimeSeriesTransformer(key=KEY, **SMALL)
+    series, labels = _batch(0)
+    with tf.GradientTape() as tape:
+        logits = model(series, training=True, key=KEY)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    variables = model.named_variables()
+    gradients = dict(zip(variables, tape.gradient(loss, list(variables.values())), strict=True))
+    for path, gradient in gradients.items():
+        dead = "blocks" in path and not path.endswith("beta")
+        assert dead == (gradient is None or not np.any(gradient)), path
+
+
+def test_attention_earns_gradients_where_a_step_has_more_than_one_feature():
+    model = TimeSeriesTransformer(key=KEY, channels=3, **SMALL)
+    series = tf.random.stateless_normal((5, 131, 3), (0, 1))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(series) ** 2)
+    kernel = model.blocks[0].attention.query.kernel
+    assert np.any(tape.gradient(loss, kernel))
+
+
+def test_a_branch_is_skipped_only_where_the_sizes_prove_it_constant():
+    block = PostNormBlock(width=1, heads=3, key_dim=5, hidden=7, dropout=0.0, site=0, constant_branches="skip", key=KEY)
+    x = tf.random.stateless_normal((2, 13, 1), (0, 1))
+    block.attention_norm.beta.assign([0.25])
+    block.output_norm.beta.assign([0.5])
+    np.testing.assert_allclose(block(x), x + 0.75, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"needs width 1.*got width 3"):
+        TimeSeriesTransformer(key=KEY, channels=3, constant_branches="skip")
+    with pytest.raises(ValueError, match=r"over one feature.*not over 3"):
+        LayerNorm(width=3).constant()
+
+
+def test_formulation_auto_folds_inputs_narrower_than_a_head():
+    chosen = {
+        (width, context): MultiHeadAttention(
+            width=width, context_width=context, heads=2, key_dim=8, key=KEY
+        ).formulation
+        for width, context in ((1, 1), (7, 7), (8, 8), (7, 9), (9, 7))
+    }
+    assert chosen == {(1, 1): "folded", (7, 7): "folded", (8, 8): "direct", (7, 9): "direct", (9, 7): "direct"}
+
+
+def test_folded_attention_in_bfloat16_returns_bfloat16():
+    layers = [
+        MultiHeadAttention(width=3, heads=2, key_dim=8, formulation=f, key=KEY, dtype=dtype)
+        for f, dtype in (("folded", tf.bfloat16), ("direct", tf.float32))
+    ]
+    x = tf.random.stateless_normal((2, 13, 3), (0, 1))
+    mixed, full = (layer(x) for layer in layers)
+    assert mixed.dtype == tf.bfloat16
+    np.testing.assert_allclose(tf.cast(mixed, tf.float32), full, rtol=0.05, atol=0.02)
+
+
+def test_attention_maps_are_those_of_each_block():
+    model = TimeSeriesTransformer(key=KEY, **SMALL)
+    maps = model.attention_maps(_batch(0)[0])
+    assert [tuple(weights.shape) for weights in maps] == [(13, 3, 131, 131)] * 2
+
+
+REFUSED = {
+    "length": (
+        lambda: TimeSeriesTransformer(key=KEY, **SMALL)(_batch(0, length=130)[0]),
+        r"\(B, 131, 1\), got \(13, 130",
+    ),
+    "blocks": (lambda: TimeSeriesTransformer(key=KEY, **{**SMALL, "blocks": -1}), "blocks must be at least 0, got -1"),
+    "branches": (lambda: TimeSeriesTransformer(key=KEY, constant_branches="drop"), "compute or skip, got 'drop'"),
+    "formulation": (lambda: TimeSeriesTransformer(key=KEY, formulation="fold"), "'fold'"),
+    "images": (lambda: recipes.get("transformer_forda").changed([("dataset", "cifar10")]), "a set of images"),
+    "series": (lambda: recipes.get("inn_cifar10").changed([("dataset", "FordA")]), "one of cifar10, cifar100"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_impossible_settings_are_refused_with_the_value(case):
+    build, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        build()
