@@ -1,0 +1,100 @@
+"""What in a model is dead, constant or ignored, and why; and what each of its parts is worth.
+
+Over a few batches: the gradient of every variable, the output of every layer, in float32. Then, on test examples, what
+the accuracy loses when positions are permuted, attention made uniform, a block dropped, a head set to zero. Without
+--run the weights are those that a training starts from: what is dead by construction shows there already.
+"""
+
+from pathlib import Path
+
+import command_line
+
+EXAMPLES = """\
+  python scripts/audit.py transformer_forda --data sample
+  python scripts/audit.py vit_cifar100 --run runs/vit_cifar100 --html audit.html
+  python scripts/audit.py convnet_cifar10 --data ~/data --batches 4 --batch-size 32 --examples 0
+"""
+
+
+def parser() -> command_line.Parser:
+    parser = command_line.Parser(__doc__, EXAMPLES)
+    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe")
+    parser.add_argument("--run", metavar="DIR", type=Path, help="run folder of a training, for its best weights")
+    parser.add_argument("--data", metavar="auto|sample|DIR", help="where the data comes from, see train.py")
+    parser.add_argument(
+        "--set", metavar="FIELD=VALUE", type=command_line.setting, action="append", default=[], help="change the recipe"
+    )
+    parser.add_argument("--batches", metavar="N", type=int, default=4, help="batches to look at (default 4)")
+    parser.add_argument("--batch-size", metavar="N", type=int, default=8, help="examples in each (default 8)")
+    parser.add_argument(
+        "--examples", metavar="N", type=int, default=256, help="test examples for interventions (default 256; 0: none)"
+    )
+    parser.add_argument("--html", metavar="FILE", type=command_line.writable_file, help="write the report as a page")
+    return parser
+
+
+def main(arguments) -> int:
+    import tensorflow as tf
+    from tqdm import tqdm
+
+    from loops import data, recipes
+    from loops.data.pipeline import evaluation_batches, first, train_batches
+    from loops.restore import fresh_model, restored_model
+    from loops.runs import Run
+    from loops.steps import to_floats
+    from tfcore import random
+    from tfcore.inspect.audit import audit, intervene
+    from tfcore.inspect.audit_report import html_report, text_report
+    from tfcore.ops.losses import cross_entropy_from_logits
+
+    for option, least in (("batches", 2), ("batch_size", 2), ("examples", 0)):
+        if getattr(arguments, option) < least:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} must be at least {least}, got {getattr(arguments, option)}")
+    recipe = recipes.get(arguments.recipe)
+    if arguments.run is not None:
+        recipe = Run.open(arguments.run).recipe
+        if recipe.name != arguments.recipe:
+            raise ValueError(f"{arguments.run}: a run of {recipe.name}, not of {arguments.recipe}: name that recipe")
+    settings = [*arguments.set, *([] if arguments.data is None else [("data", arguments.data)])]
+    recipe = recipe.changed([*settings, ("precision", "float32")])  # what is dead, is so in every precision
+    dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+    if arguments.run is None:
+        model, weights = fresh_model(recipe, dataset.sizes), "the weights that a training starts from"
+        recipe.fit_statistics(model, dataset.train.inputs)
+    else:
+        run = Run(arguments.run, recipe)
+        if run.sizes() != dataset.sizes:
+            raise ValueError(f"{arguments.run}: trained on {run.sizes()}, but {dataset.source} has {dataset.sizes}")
+        model, weights = restored_model(run), f"the best weights of {arguments.run}"
+
+    def tensors(batches) -> list:
+        return [(to_floats(tf.constant(x), recipe.pixel_scale), tf.constant(y)) for x, y in batches]
+
+    wanted = arguments.batches * arguments.batch_size
+    if wanted > len(dataset.train):
+        raise ValueError(
+            f"{arguments.batches} batches of {arguments.batch_size} are more than the {len(dataset.train)} train "
+            "examples: ask for fewer by --batches or --batch-size"
+        )
+    shuffled = train_batches(dataset.train, arguments.batch_size, seed=recipe.seed, epoch=0)
+    looked_at = tensors(batch for batch, _ in zip(shuffled, range(arguments.batches), strict=False))
+    result = audit(model, looked_at, cross_entropy_from_logits, key=random.make_key(recipe.seed))
+    examples = min(arguments.examples, len(dataset.test))
+    if examples:
+        tested = tensors(evaluation_batches(first(dataset.test, examples), max(arguments.batch_size, 32)))
+        intervene(result, model, tested, progress=lambda work: tqdm(work, "interventions", disable=None, leave=False))
+
+    about = f"{weights}; {result.examples} train examples of {dataset.source}"
+    about += f", interventions on {examples:,} test examples" if examples else ""
+    if arguments.run is None and examples:
+        about += "; untrained weights: what the interventions lose says little yet"
+    print(text_report(result, f"{recipe.name}: {about}"), end="")
+    if arguments.html is not None:
+        arguments.html.write_text(html_report(result, f"Audit of {recipe.name}", about=about), encoding="utf-8")
+    command_line.write_json(arguments.json, {"recipe": recipe.name, "about": about, **result.to_json()})
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main, parser().parse_args())
