@@ -19,21 +19,22 @@ NEAR_ZERO = 1e-3
 class Diagnostics(Module):
     """Sums of the gradients' norms over an epoch; variables, so that a checkpoint in the middle of one keeps them.
 
-    `model`: all its kernels (trained variables of two axes at least) are watched.
+    `model`: all its kernels are watched.
     """
 
     def __init__(self, model: Module):
         super().__init__()
         self._model = model  # not ours: kept out of named_variables
-        self._kernels = {path: v for path, v in model.named_trainable_variables().items() if v.shape.rank > 1}
+        self._kernels = {path: v for path, v in model.named_trainable_variables().items() if path.endswith("kernel")}
         self.norms = tf.Variable(tf.zeros([len(self._kernels)], tf.float64), trainable=False, name="norms")
         self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
 
     def update(self, gradients: dict[str, tf.Tensor]) -> None:
-        """Add one step's gradients, by path."""
-        norms = [tf.norm(tf.cast(gradients[path], tf.float64)) for path in self._kernels]
-        self.norms.assign_add(tf.stack(norms))
-        self.steps.assign_add(1)
+        """Add one step's gradients, by path; one that loss scaling skips, with an infinity or a NaN, does not count."""
+        norms = tf.stack([tf.norm(tf.cast(gradients[path], tf.float64)) for path in self._kernels])
+        finite = tf.reduce_all(tf.math.is_finite(norms))
+        self.norms.assign_add(tf.where(finite, norms, tf.zeros_like(norms)))
+        self.steps.assign_add(tf.cast(finite, tf.int64))
 
     def reset(self) -> None:
         """Start a new epoch."""
@@ -42,7 +43,7 @@ class Diagnostics(Module):
 
     def result(self) -> dict[str, float]:
         """Return the columns of an epoch's row."""
-        means = (self.norms / tf.cast(self.steps, tf.float64)).numpy()
+        means = (self.norms / tf.cast(tf.maximum(self.steps, 1), tf.float64)).numpy()
         row = {f"gradient_norm/{path}": float(mean) for path, mean in zip(self._kernels, means, strict=True)}
         for path, variable in self._kernels.items():
             row[f"weight_norm/{path}"] = float(np.linalg.norm(variable.numpy()))

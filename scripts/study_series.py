@@ -12,7 +12,9 @@ import command_line
 
 EXAMPLES = """\
   python scripts/study_series.py FordA --data sample --recipes transformer_forda mlp_forda --seeds 2
-  python scripts/study_series.py FordA_part --exchange --data ~/ucr
+  python scripts/study_series.py FordA_part --exchange --data ~/ucr --recipes mlp_forda transformer_forda_mended
+  python scripts/study_series.py FordA_part --exchange --data ~/ucr --recipes transformer_forda \\
+      --set constant_branches=skip
   python scripts/study_series.py ECG200 GunPoint --data ~/ucr --recipes transformer_forda_mended
 """
 DEFAULT = ("transformer_forda", "mlp_forda", "transformer_forda_mended")
@@ -25,6 +27,9 @@ def parser() -> command_line.Parser:
     parser.add_argument("--exchange", action="store_true", help="train on the test split, test on the train split")
     parser.add_argument(
         "--recipes", metavar="RECIPE", nargs="+", default=list(DEFAULT), help=f"default: {' '.join(DEFAULT)}"
+    )
+    parser.add_argument(
+        "--set", metavar="FIELD=VALUE", type=command_line.setting, action="append", default=[], help="see train.py"
     )
     parser.add_argument("--seeds", metavar="N", type=int, default=5, help="seeds 0 to N - 1 (default 5)")
     parser.add_argument("--epochs", metavar="N", help="other than the recipes'")
@@ -43,6 +48,7 @@ def main(arguments) -> int:
     for name in arguments.sets:
         settings = [("dataset", name), ("data", arguments.data), ("exchange_splits", str(arguments.exchange))]
         settings += [("epochs", arguments.epochs)] if arguments.epochs is not None else []
+        settings += arguments.set
         for recipe in arguments.recipes:
             rows[f"{name}/{recipe}"] = recipes.get(recipe).changed(settings)
     folder = arguments.out

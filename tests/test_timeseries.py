@@ -6,13 +6,16 @@ import tensorflow as tf
 
 from loops import recipes
 from loops.data import SIZES
+from loops.data.dataset import Sizes
 from loops.restore import fresh_model
 from loops.steps import Metrics, make_train_step
 from tfcore import random
 from tfcore.layers.attention import MultiHeadAttention
 from tfcore.layers.normalization import LayerNorm
+from tfcore.layers.series import RandomShift, SeriesTokens
 from tfcore.layers.transformer import PostNormBlock
-from tfcore.models.timeseries import TimeSeriesTransformer
+from tfcore.models.timeseries import TimeSeriesTransformer, WindowTransformer
+from tfcore.ops.positions import sinusoids
 from tfcore.optimizers.optimizer import Adam, AdamW
 
 KEY = random.make_key(0)
@@ -134,7 +137,43 @@ def test_attention_maps_are_those_of_each_block():
     assert [tuple(weights.shape) for weights in maps] == [(13, 3, 131, 131)] * 2
 
 
+@pytest.mark.parametrize("length", [5, 24, 500])
+def test_the_mended_model_has_as_many_parameters_at_every_length(length):
+    recipe = recipes.get("transformer_forda_mended")
+    model = fresh_model(recipe, Sizes((length, 1), 2))
+    assert sum(int(np.prod(variable.shape)) for variable in model.named_variables().values()) == 52_802 <= 93_130
+    assert model(tf.ones((3, length, 1))).shape == (3, 2)
+
+
+def test_every_time_step_lies_in_as_many_windows():
+    tokens = SeriesTokens(length=13, window=6, stride=3, width=2, key=KEY, dtype=tf.float64)
+    tokens.projection.kernel.assign(tf.ones((6, 2), tf.float64))
+    counted = [np.sum(tokens(tf.one_hot([step], 13, dtype=tf.float64)) - tokens.positions) / 2 for step in range(13)]
+    np.testing.assert_allclose(counted, 2)
+    assert tokens.count == 6
+
+
+def test_shifts_are_equal_in_every_mode_and_only_in_training():
+    layer, x = RandomShift(4, site=3), tf.reshape(tf.range(65.0), (5, 13))
+    assert layer(x) is x and RandomShift(0, site=3)(x, training=True) is x
+    eager = layer(x, training=True, key=KEY)
+    for xla in (False, True):
+        run = tf.function(lambda x: layer(x, training=True, key=KEY), jit_compile=xla)
+        np.testing.assert_array_equal(run(x), eager)
+    draws = random.integers(KEY, [100_003], -4, 4).numpy()
+    np.testing.assert_allclose(np.bincount(draws + 4) / 100_003, 1 / 9, atol=0.005)
+
+
 REFUSED = {
+    "width and heads": (lambda: WindowTransformer(key=KEY, width=62), "multiple of the 4 heads, got 62"),
+    "window": (lambda: WindowTransformer(key=KEY, window=30), "multiple of the stride 8, got 30"),
+    "odd width": (lambda: WindowTransformer(key=KEY, width=63, heads=3), "must be even.*got 63"),
+    "sinusoids": (lambda: sinusoids(0, 4), "count must be at least 1, got 0"),
+    "shift": (lambda: WindowTransformer(key=KEY, shift=1.0), "below 1, such as 0.1, got 1.0"),
+    "reach": (lambda: RandomShift(-1, site=0), "at least 0, got -1"),
+    "no key": (lambda: RandomShift(1, site=0)(tf.ones((1, 3)), training=True), "needs a key"),
+    "no blocks": (lambda: WindowTransformer(key=KEY, blocks=0), "blocks must be at least 1, got 0"),
+    "channels": (lambda: WindowTransformer(key=KEY)(tf.ones((1, 500, 2))), r"\(B, 500, 1\), got \(1, 500, 2"),
     "length": (
         lambda: TimeSeriesTransformer(key=KEY, **SMALL)(_batch(0, length=130)[0]),
         r"\(B, 131, 1\), got \(13, 130",

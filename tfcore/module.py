@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 import threading
 from collections.abc import Callable, Iterator
 
@@ -68,6 +69,28 @@ def _named_method(method: Callable) -> Callable:
 
 
 @contextlib.contextmanager
+def update_scope(path: str) -> Iterator[None]:
+    """Name the operations that update the variable of a path 'update/PATH/...'; `module_scopes` gives its module.
+
+    In eager code nothing happens.
+    """
+    if tf.executing_eagerly():
+        yield
+        return
+    outer = tf.get_current_name_scope()
+    with _open(f"{outer}/update/{path}" if outer else f"update/{path}", path.rpartition("/")[0]):
+        yield
+
+
+@contextlib.contextmanager
+def _open(scope: str, path: str) -> Iterator[None]:
+    scope = re.sub(r"[^\w./>-]", "_", scope)  # a dictionary's key may hold anything
+    tf.compat.v1.add_to_collection(_SCOPES, (scope, path))
+    with tf.name_scope(scope + "/"):  # with the last slash, a second call gets the same name
+        yield
+
+
+@contextlib.contextmanager
 def _scope_of(module: Module) -> Iterator[None]:
     known = getattr(_tracing, "scopes", None)
     if known is not None and id(module) not in known:
@@ -77,11 +100,9 @@ def _scope_of(module: Module) -> Iterator[None]:
         outer = tf.get_current_name_scope()
         root = f"{outer}/{module.name}" if outer else module.name
         modules = module.named_modules().items()
-        _tracing.scopes = {id(inner): (f"{root}/{path}" if path else root, path) for path, inner in modules}
-    scope, path = _tracing.scopes[id(module)]
+        _tracing.scopes = {id(inner): (f"{root}/{path}".rstrip("/"), path) for path, inner in modules}
     try:
-        tf.compat.v1.add_to_collection(_SCOPES, (scope, path))
-        with tf.name_scope(scope + "/"):  # with the last slash, a second call gets the same name
+        with _open(*_tracing.scopes[id(module)]):
             yield
     finally:
         if known is None:

@@ -28,6 +28,12 @@ def bits(key: tf.Tensor, shape) -> tf.Tensor:
     return tf.random.stateless_uniform(shape, key, minval=None, maxval=None, dtype=tf.uint32, alg=ALGORITHM)
 
 
+def integers(key: tf.Tensor, shape, low: int, high: int) -> tf.Tensor:
+    """Return int32 numbers in low .. high, both included; each equally likely, to (high − low + 1) / 2^32."""
+    count = tf.constant(high - low + 1, tf.uint32)
+    return low + tf.cast(tf.math.floormod(bits(key, shape), count), tf.int32)
+
+
 def keep_mask(key: tf.Tensor, shape, rate: float) -> tf.Tensor:
     """Return a boolean mask that is False with probability `rate` (to 2^-32), for 0 <= rate < 1."""
     return bits(key, shape) >= tf.constant(round(rate * 2**32), tf.uint32)

@@ -4,10 +4,19 @@ from loops.recipes.cnn import CNN_CIFAR10
 from loops.recipes.inn import CONVNET_CIFAR10, INN_CIFAR10
 from loops.recipes.perceiver import PERCEIVER_CIFAR100
 from loops.recipes.recipe import Recipe, nearest
-from loops.recipes.timeseries import MLP_FORDA, TRANSFORMER_FORDA
+from loops.recipes.timeseries import MLP_FORDA, TRANSFORMER_FORDA, TRANSFORMER_FORDA_MENDED
 from loops.recipes.vit import VIT_CIFAR100
 
-_ALL = (CONVNET_CIFAR10, INN_CIFAR10, VIT_CIFAR100, PERCEIVER_CIFAR100, TRANSFORMER_FORDA, MLP_FORDA, CNN_CIFAR10)
+_ALL = (
+    CONVNET_CIFAR10,
+    INN_CIFAR10,
+    VIT_CIFAR100,
+    PERCEIVER_CIFAR100,
+    TRANSFORMER_FORDA,
+    TRANSFORMER_FORDA_MENDED,
+    MLP_FORDA,
+    CNN_CIFAR10,
+)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 
 

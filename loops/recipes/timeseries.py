@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
-from tfcore.models.timeseries import TimeSeriesTransformer
+from tfcore.models.timeseries import TimeSeriesTransformer, WindowTransformer
 from tfcore.precision import POLICIES
 
 
@@ -51,6 +51,44 @@ class TransformerRecipe(Recipe):
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WindowTransformerRecipe(Recipe):
+    """The mended time-series Transformer; field names as in `tfcore.models.timeseries.WindowTransformer`."""
+
+    datasets: typing.ClassVar[None] = None
+
+    window: int = 32
+    stride: int = 8
+    width: int = 64
+    blocks: int = 2
+    heads: int = 4
+    mlp_width: int = 64
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    head_dropout: float = 0.3
+    shift: float = 0.1
+    formulation: str = "auto"
+
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> WindowTransformer:
+        return WindowTransformer(
+            key=key,
+            length=sizes.input_shape[0],
+            classes=sizes.classes,
+            window=self.window,
+            stride=self.stride,
+            width=self.width,
+            blocks=self.blocks,
+            heads=self.heads,
+            mlp_width=self.mlp_width,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            head_dropout=self.head_dropout,
+            shift=self.shift,
+            formulation=self.formulation,
+            dtype=POLICIES[self.precision].compute,
+        )
+
+
 TRANSFORMER_FORDA = TransformerRecipe(
     name="transformer_forda",
     dataset="FordA",
@@ -65,3 +103,17 @@ TRANSFORMER_FORDA = TransformerRecipe(
 
 # What the faithful model amounts to: its head alone.
 MLP_FORDA = dataclasses.replace(TRANSFORMER_FORDA, name="mlp_forda", blocks=0)
+
+TRANSFORMER_FORDA_MENDED = WindowTransformerRecipe(
+    name="transformer_forda_mended",
+    dataset="FordA",
+    epochs=100,
+    batch_size=16,
+    validation=0.2,
+    shuffle_split=True,
+    clip_norm=1.0,
+    schedule="cosine",
+    warmup_steps=20,
+    stop_patience=40,
+    monitor="val_loss",
+)

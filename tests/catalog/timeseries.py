@@ -6,15 +6,20 @@ import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
 from tests.catalog.entry import Case, Entry, random_array
+from tests.catalog.sequence import exact_gelu
+from tests.catalog.transformer_twins import Block
 from tests.catalog.twins import EXACT_IN_FLOAT32, fit, pair_variables
 from tfcore import random
+from tfcore.layers.series import RandomShift, SeriesTokens
 from tfcore.layers.transformer import PostNormBlock
-from tfcore.models.timeseries import TimeSeriesTransformer
+from tfcore.models.timeseries import TimeSeriesTransformer, WindowTransformer
 from tfcore.ops.activations import softmax
 from tfcore.optimizers.optimizer import Adam
 
 BATCH, STEPS = 5, 10
 SIZES = {"length": 13, "classes": 3, "blocks": 2, "heads": 3, "key_dim": 7, "hidden": 11, "head_units": 17}
+# 13 steps in strides of 3: the last stride is filled up.
+WINDOWED = {"length": 13, "classes": 3, "window": 6, "stride": 3, "width": 10, "blocks": 2, "heads": 5, "mlp_width": 7}
 
 
 class PointwiseConv(keras.layers.Layer):
@@ -47,6 +52,61 @@ def keras_transformer(sizes, dtype, *, dropout=0.0, head_dropout=0.0):
     return keras.Model(inputs, keras.layers.Dense(sizes["classes"], activation="softmax", dtype=dtype)(x))
 
 
+class WindowConv(keras.layers.Layer):
+    """A convolution along time whose kernel covers `window` steps, on a series with zeros on both sides."""
+
+    def __init__(self, length, window, stride, width, dtype):
+        super().__init__(dtype=dtype)
+        self.window, self.stride = window, stride
+        left = window - stride
+        self.edges = (left, left + -length % stride)
+        self.kernel = self.add_weight(shape=(window, width), name="kernel")
+        self.bias = self.add_weight(shape=(width,), name="bias")
+
+    def call(self, x):
+        padded = keras.ops.pad(x, [[0, 0], self.edges, [0, 0]])
+        return keras.ops.conv(padded, self.kernel[:, None], strides=self.stride, padding="valid") + self.bias
+
+
+def keras_window_transformer(sizes, gelu, dtype):
+    """The mended model in Keras, without dropout and shift; `sizes` as our model's."""
+    width = sizes["width"]
+    inputs = keras.Input((sizes["length"], 1), dtype=dtype)
+    x = WindowConv(sizes["length"], sizes["window"], sizes["stride"], width, dtype)(inputs)
+    # The positions as a loop: a sine for each rate, then a cosine for each.
+    half, table = width // 2, np.zeros((x.shape[1], width))
+    for token, column in np.ndindex(*table.shape):
+        angle = sizes["stride"] * token / 10000 ** (column % half / half)
+        table[token, column] = np.sin(angle) if column < half else np.cos(angle)
+    x = x + keras.ops.cast(table, dtype)
+    for _ in range(sizes["blocks"]):
+        units = (sizes["mlp_width"], width)
+        x = Block(width, sizes["heads"], units, True, gelu, dtype, key_dim=width // sizes["heads"])(x)
+    x = keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype)(x)
+    x = keras.layers.GlobalAveragePooling1D(dtype=dtype)(x)
+    return keras.Model(inputs, keras.layers.Dense(sizes["classes"], activation="softmax", dtype=dtype)(x))
+
+
+def _window_transformer(dtype):
+    rates = {"dropout": 0.0, "head_dropout": 0.0, "shift": 0.0}
+    model = WindowTransformer(key=random.make_key(1), dtype=dtype, **WINDOWED, **rates)
+    gelu = exact_gelu if dtype == tf.float64 else "gelu"
+    return _case(dtype, model, keras_window_transformer(WINDOWED, gelu, dtype.name), channels=1)
+
+
+def _random_shift(dtype):
+    """In training, beside a loop over the same moves; a series of primes shows every step that is out of place."""
+    layer, key = RandomShift(5, site=2), random.make_key(3)
+    moves = random.integers(random.fold_in(key, 2), [7, 1], -5, 5).numpy()[:, 0]
+    assert len(set(moves)) > 3 and min(moves) < 0 < max(moves)
+
+    def theirs(x):
+        rows = [[x[i, min(max(step + move, 0), 12)] for step in range(13)] for i, move in enumerate(moves)]
+        return tf.stack([tf.stack(row) for row in rows])
+
+    return Case(lambda x: layer(x, training=True, key=key), theirs, (random_array((7, 13), dtype),))
+
+
 def _transformer(dtype, channels, **options):
     model = TimeSeriesTransformer(
         key=random.make_key(1),
@@ -61,6 +121,11 @@ def _transformer(dtype, channels, **options):
         if path.endswith(("gamma", "beta")):  # their starting values would hide a swapped pair
             variable.assign(random_array(tuple(variable.shape), dtype, seed=10 + i))
     twin = keras_transformer({**SIZES, "channels": channels}, dtype.name)
+    return _case(dtype, model, twin, channels)
+
+
+def _case(dtype, model, twin, channels):
+    """Probabilities and gradients of a batch, then `STEPS` steps of Adam beside `keras.Model.fit`."""
     series = random_array((BATCH * STEPS, SIZES["length"], channels), dtype)
     labels = np.random.default_rng(1).integers(0, SIZES["classes"], len(series)).astype(np.int32)
 
@@ -82,7 +147,9 @@ def _transformer(dtype, channels, **options):
         return [pair for path, pair in pairs.items() if not path.endswith("key/bias")]
 
     pairs = pair_variables(model, twin)
-    if model.blocks[0].skips:  # then these have no gradient at all; that they stand still, the steps compare
+    if getattr(
+        model.blocks[0], "skips", False
+    ):  # then these have no gradient at all; that they stand still, the steps compare
         pairs = {path: pair for path, pair in pairs.items() if "blocks" not in path or path.endswith("beta")}
     return Case(
         lambda x: softmax(model(x, training=True)),
@@ -103,6 +170,8 @@ ENTRIES = [
         for f in ("direct", "folded")
         for channels in (1, 5)
     ),
+    Entry("models.WindowTransformer", (WindowTransformer, SeriesTokens), _window_transformer),
+    Entry("layers.RandomShift", (RandomShift,), _random_shift),
     Entry(
         "models.TimeSeriesTransformer[skip]",
         (TimeSeriesTransformer, PostNormBlock),

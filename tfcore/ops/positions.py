@@ -1,4 +1,4 @@
-"""Positions as numbers: Fourier features of a grid."""
+"""Positions as numbers: Fourier features of a grid, sines and cosines of a time."""
 
 import math
 
@@ -24,3 +24,22 @@ def fourier_features(height: int, width: int, *, bands: int) -> np.ndarray:
         angles = math.pi * grid * np.linspace(1.0, max(size / 2, 1.0), bands)  # (H·W, bands)
         features += [np.sin(angles), np.cos(angles), grid]
     return np.concatenate(features, axis=1)
+
+
+def sinusoids(count: int, width: int, *, step: int = 1) -> np.ndarray:
+    """Return (count, width) float64: sines, then cosines, of the positions 0, step, 2 · step, …
+
+    At width/2 rates from 1 down towards 1/10,000 in equal ratios. Source: Vaswani et al. 2017, arXiv 1706.03762,
+    section 3.5, which takes sines and cosines in turn.
+
+    Raises:
+        ValueError: for a count or step below 1, or a width that is not a positive even number.
+    """
+    for name, value in (("count", count), ("step", step), ("width", width)):
+        if value < 1:
+            raise ValueError(f"sinusoids: {name} must be at least 1, got {value}")
+    if width % 2:
+        raise ValueError(f"sinusoids: width must be even, a sine and a cosine for each rate, got {width}")
+    rates = 10000.0 ** (-np.arange(width // 2) / (width // 2))  # (width / 2,)
+    angles = step * np.arange(count)[:, None] * rates  # (count, width / 2)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)

@@ -5,7 +5,7 @@ import typing
 
 import tensorflow as tf
 
-from tfcore.module import Module
+from tfcore.module import Module, update_scope
 from tfcore.optimizers import updates
 
 
@@ -64,10 +64,11 @@ class Optimizer(Module):
         t = self.iterations + 1
         for name, variable in self._variables.items():
             slots = [getattr(self, slot)[name] for slot in self.slots]
-            alpha = tf.cast(self.learning_rate, variable.dtype)
-            delta, *values = self._update(gradients[name], variable, *slots, t=t, alpha=alpha)
-            for target, value in zip((variable, *slots), (variable + delta, *values), strict=True):
-                target.assign(value if condition is None else tf.where(condition, value, target))
+            with update_scope(name):
+                alpha = tf.cast(self.learning_rate, variable.dtype)
+                delta, *values = self._update(gradients[name], variable, *slots, t=t, alpha=alpha)
+                for target, value in zip((variable, *slots), (variable + delta, *values), strict=True):
+                    target.assign(value if condition is None else tf.where(condition, value, target))
         self.iterations.assign(t if condition is None else tf.where(condition, t, self.iterations))
 
     def _update(self, gradient: tf.Tensor, theta: tf.Variable, *slots: tf.Variable, t: tf.Tensor, alpha: tf.Tensor):
