@@ -57,15 +57,12 @@ class WindowTransformerRecipe(Recipe):
 
     datasets: typing.ClassVar[None] = None
 
-    window: int = 32
+    window: int = 64
     stride: int = 8
     width: int = 64
     blocks: int = 2
     heads: int = 4
-    mlp_width: int = 64
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
-    head_dropout: float = 0.3
+    dropout: float = 0.3
     shift: float = 0.1
     formulation: str = "auto"
 
@@ -79,10 +76,7 @@ class WindowTransformerRecipe(Recipe):
             width=self.width,
             blocks=self.blocks,
             heads=self.heads,
-            mlp_width=self.mlp_width,
             dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            head_dropout=self.head_dropout,
             shift=self.shift,
             formulation=self.formulation,
             dtype=POLICIES[self.precision].compute,

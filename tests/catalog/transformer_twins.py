@@ -49,12 +49,12 @@ def _interpolation(before: int, after: int) -> np.ndarray:
 
 
 class Block(keras.layers.Layer):
-    """The pre-norm block; `units` of its dense layers, the last GELU optional; heads of `key_dim`, or `width`."""
+    """The pre-norm block; `units` of its dense layers, the last GELU optional."""
 
-    def __init__(self, width, heads, units, last_gelu, gelu, dtype, key_dim=None):
+    def __init__(self, width, heads, units, last_gelu, gelu, dtype):
         super().__init__(dtype=dtype)
         self.attention_norm = _norm(width, dtype)
-        self.attention = keras.layers.MultiHeadAttention(heads, key_dim or width, dtype=dtype)
+        self.attention = keras.layers.MultiHeadAttention(heads, width, dtype=dtype)
         self.attention.build((None, None, width), (None, None, width))
         self.norm = _norm(width, dtype)
         self.dense = _dense(width, units, gelu, last_gelu, dtype)

@@ -1,4 +1,4 @@
-"""The pre-norm and the post-norm transformer block."""
+"""Transformer blocks: attention alone, pre-norm, post-norm."""
 
 import tensorflow as tf
 
@@ -12,16 +12,11 @@ from tfcore.module import Module
 from tfcore.ops.activations import relu
 
 
-class PreNormBlock(Module):
-    """x + attention(norm x), then y + feed_forward(norm y): (B, T, width) -> (B, T, width).
-
-    Pre-norm: Xiong et al. 2020, arXiv 2002.04745, figure 1b. The feed-forward network is given, since the vision
-    transformer and the Perceiver have different ones. Arguments and errors as in `MultiHeadAttention`.
-    """
+class AttentionBlock(Module):
+    """x + attention(norm x): (B, T, width) -> (B, T, width). Arguments and errors as in `MultiHeadAttention`."""
 
     def __init__(
         self,
-        feed_forward: Mlp | FeedForward,
         *,
         width: int,
         heads: int,
@@ -44,16 +39,34 @@ class PreNormBlock(Module):
             key=random.fold_in(key, 0),
             dtype=dtype,
         )
-        self.feed_forward_norm = LayerNorm(width=width, dtype=dtype)
-        self.feed_forward = feed_forward
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
-        x = x + self.attention(self.attention_norm(x), training=training, key=key)  # (B, T, width)
-        return x + self.feed_forward(self.feed_forward_norm(x), training=training, key=key)  # (B, T, width)
+        return self.mixed(x, training=training, key=key)
+
+    def mixed(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
+        """Return x + attention(norm x), the only exchange between positions."""
+        return x + self.attention(self.attention_norm(x), training=training, key=key)  # (B, T, width)
 
     def weights(self, x: tf.Tensor) -> tf.Tensor:
         """Return the attention weights (B, N, T, T) that the block gives its input in inference."""
         return self.attention.weights(self.attention_norm(x))
+
+
+class PreNormBlock(AttentionBlock):
+    """x + attention(norm x), then y + feed_forward(norm y): (B, T, width) -> (B, T, width).
+
+    Pre-norm: Xiong et al. 2020, arXiv 2002.04745, figure 1b. The feed-forward network is given, since the vision
+    transformer and the Perceiver have different ones. Other arguments and errors as in `MultiHeadAttention`.
+    """
+
+    def __init__(self, feed_forward: Mlp | FeedForward, *, width: int, dtype: tf.DType = tf.float32, **attention):
+        super().__init__(width=width, dtype=dtype, **attention)
+        self.feed_forward_norm = LayerNorm(width=width, dtype=dtype)
+        self.feed_forward = feed_forward
+
+    def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
+        x = self.mixed(x, training=training, key=key)  # (B, T, width)
+        return x + self.feed_forward(self.feed_forward_norm(x), training=training, key=key)  # (B, T, width)
 
 
 class PostNormBlock(Module):

@@ -1,0 +1,79 @@
+"""The benchmark: what it prints and writes of given timings, and one race with real processes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmark import Contender, main, parser, ratios, sides, spread, table
+
+ROOT = Path(__file__).parents[1]
+
+
+def _timings() -> dict[Contender, dict]:
+    """Keras is faster without XLA, ours with; a slow minute of the machine hits both at the third turn."""
+    slow = np.array([1.0, 1.0, 3.0])
+    common = {"batch_size": 7, "compile_seconds": 1.5, "peak_mb": 500.0}
+    return {
+        Contender("inn_cifar10", "ours", "ours", (), "off"): common | {"ms": list(20 * slow)},
+        Contender("inn_cifar10", "ours", "ours", (), "on"): common | {"ms": list(10 * slow), "peak_mb": 400.0},
+        Contender("inn_cifar10", "keras", "Keras", (), "off"): common | {"ms": list(50 * slow)},
+        Contender("inn_cifar10", "keras", "Keras", (), "on"): common | {"ms": list(60 * slow)},
+    }
+
+
+def test_each_side_counts_at_its_better_mode_and_turns_are_paired():
+    text, (entry,) = table("inn_cifar10", _timings())
+    assert (entry["ours_xla"], entry["keras_xla"]) == ("on", "off")
+    assert (entry["ours_ms"], entry["keras_ms"], entry["ratio"]) == (10, 50, 5)
+    assert entry["low"] == entry["high"] == 5  # the slow turn was slow for both
+    assert {"recipe", "ours_ms", "keras_ms", "ratio", "low", "high", "ours_peak_mb", "keras_peak_mb"} <= entry.keys()
+    assert "inn_cifar10, batch 7" in text and "5.00 (5.00 .. 5.00)" in text and "400 MB" in text
+
+
+def test_without_a_rival_there_is_no_ratio():
+    timings = {contender: found for contender, found in _timings().items() if contender.side == "ours"}
+    text, (entry,) = table("inn_cifar10", timings)
+    assert entry == {"recipe": "inn_cifar10", "variant": "ours", "batch_size": 7, "ours_ms": 10}
+    assert "Keras" not in text
+
+
+def test_spread_is_median_and_quartiles():
+    assert spread([1.0, 2.0, 3.0, 4.0, 100.0]) == (3, 2, 4)
+    assert ratios([10.0, 20.0, 60.0], [5.0, 5.0, 5.0]) == (4, 3, 8)
+
+
+def test_variants_are_those_of_the_recipe():
+    arguments = parser().parse_args(["transformer_forda", "--variants", "--against", "keras"])
+    labels = [label for _, label, _ in sides("transformer_forda", arguments)]
+    assert labels == ["formulation=direct", "formulation=folded", "constant_branches=skip", "Keras"]
+    with pytest.raises(ValueError, match="one formulation only"):
+        sides("cnn_cifar10", parser().parse_args(["cnn_cifar10", "--variants"]))
+
+
+def test_a_race_of_two_sides(tmp_path):
+    path = tmp_path / "speed.json"
+    small = ("--set", "blocks=0", "--set", "head_units=5", "--batch-size", 2)
+    arguments = ("transformer_forda", "--against", "keras", *small, "--turns", 3, "--json", path)
+    command = [sys.executable, "scripts/benchmark.py", *map(str, arguments)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0, answer.stderr
+    (entry,) = json.loads(path.read_text())
+    assert entry["batch_size"] == 2 and entry["ours_ms"] > 0 and entry["low"] <= entry["ratio"] <= entry["high"]
+    assert 50 < entry["ours_peak_mb"] < 5000 and "Keras" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["transformer_ford"], "did you mean 'transformer_forda'"),
+        (["inn_cifar10", "--turns", "2"], "--turns must be at least 3"),
+        (["inn_cifar10", "--set", "kernel=3"], "unknown field 'kernel'"),
+        (["inn_cifar10", "--batch-size", "0"], "batch_size must be at least 1"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_runs(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        main(parser().parse_args(arguments))

@@ -1,0 +1,97 @@
+"""The study of series: seeds beside a baseline, resumed where it stopped."""
+
+import json
+
+import numpy as np
+import pytest
+import study_series
+
+import command_line
+from loops import data
+from loops.baselines import nearest_neighbour
+from loops.data import series
+from loops.data.dataset import Split
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """60 and 20 short series in the place of every set."""
+    dataset = series.series(train=60, test=20, length=140)
+    monkeypatch.setattr(data, "load", lambda *arguments, **settings: dataset)
+    return dataset
+
+
+def _study(*arguments) -> int:
+    return study_series.main(study_series.parser().parse_args([str(argument) for argument in arguments]))
+
+
+SMALL = (
+    "FordA",
+    "--data",
+    "sample",
+    "--seeds",
+    2,
+    "--epochs",
+    2,
+    "--set",
+    "batch_size=16",
+    "--set",
+    "xla=off",
+    "--set",
+    "schedule=constant",
+    "--set",
+    "warmup_steps=0",
+)
+
+
+def test_seeds_and_baseline_end_in_one_table(tmp_path, small, capsys):
+    path = tmp_path / "result.json"
+    arguments = (*SMALL, "--recipes", "mlp_forda", "transformer_forda_mended", "--out", tmp_path / "study")
+    assert _study(*arguments, "--json", path) == 0
+    mlp, mended = json.loads(path.read_text())
+    assert (mlp["recipe"], mended["recipe"], mended["parameters"]) == ("mlp_forda", "transformer_forda_mended", 37_954)
+    for entry in (mlp, mended):
+        folder = tmp_path / "study" / "FordA" / entry["recipe"]
+        found = [json.loads((folder / f"seed-{i}" / "summary.json").read_text())["test"]["accuracy"] for i in (0, 1)]
+        assert entry["accuracies"] == found and entry["mean"] == np.mean(found)
+        assert entry["spread"] == pytest.approx(np.std(found, ddof=1))
+    text = capsys.readouterr().out
+    assert f"1 nearest neighbour         {nearest_neighbour(small.train, small.test):.4f}" in text
+    # All is trained: the same command only prints the table.
+    assert _study(*arguments) == 0
+    assert "starting" not in capsys.readouterr().out
+
+
+def test_other_settings_and_wrong_names_are_refused(tmp_path, small):
+    arguments = (*SMALL, "--recipes", "mlp_forda", "--out", tmp_path / "study")
+    assert _study(*arguments) == 0
+    with pytest.raises(ValueError, match="made by other settings: its epochs is 2, now it would be 3"):
+        _study(*arguments, "--epochs", 3)
+    with pytest.raises(ValueError, match="did you mean 'mlp_forda'"):
+        _study("FordA", "--recipes", "mlp_ford")
+    with pytest.raises(ValueError, match="--seeds must be at least 1, got 0"):
+        _study("FordA", "--seeds", 0)
+    with pytest.raises(ValueError, match="a set of images"):
+        _study("cifar10")
+
+
+def test_interrupted_it_says_how_to_go_on(tmp_path, small, monkeypatch, capsys):
+    from loops.train import Interrupted
+
+    def stopped(*arguments, **settings):
+        raise Interrupted
+
+    monkeypatch.setattr("loops.study.train", stopped)
+    assert _study(*SMALL, "--recipes", "mlp_forda", "--out", tmp_path / "study") == command_line.INTERRUPTED
+    assert "everything is saved. Go on with:" in capsys.readouterr().err
+
+
+def test_the_nearest_neighbour_is_found_by_distance():
+    rng = np.random.default_rng(0)
+    train = Split(rng.standard_normal((31, 7, 1)).astype(np.float32), rng.integers(0, 3, 31).astype(np.int32))
+    test = Split(rng.standard_normal((300, 7, 1)).astype(np.float32), rng.integers(0, 3, 300).astype(np.int32))
+    right = 0
+    for series_, label in zip(test.inputs, test.labels, strict=True):
+        distances = [np.sum((known - series_) ** 2) for known in train.inputs.astype(np.float64)]
+        right += train.labels[int(np.argmin(distances))] == label
+    assert nearest_neighbour(train, test) == right / 300
