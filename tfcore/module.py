@@ -98,7 +98,8 @@ def _scope_of(module: Module) -> Iterator[None]:
         return
     if known is None:
         outer = tf.get_current_name_scope()
-        root = f"{outer}/{module.name}" if outer else module.name
+        name = module.name.lstrip("_")  # with which no scope may begin
+        root = f"{outer}/{name}" if outer else name
         modules = module.named_modules().items()
         _tracing.scopes = {id(inner): (f"{root}/{path}".rstrip("/"), path) for path, inner in modules}
     try:

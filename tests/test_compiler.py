@@ -1,0 +1,255 @@
+"""What `inspect_step` says of compiled steps: where kernels come from, what disappeared, memory."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from loops.steps import Metrics, make_train_step
+from tests.planted import KEY, Planted, jit, line_of
+from tfcore.inspect import buffers, hlo
+from tfcore.inspect.compiler import StepReport, inspect_step
+from tfcore.inspect.origins import Origins
+from tfcore.inspect.tracing import trace_report
+from tfcore.layers.dense import Dense
+from tfcore.models.inn import Inn
+from tfcore.models.timeseries import TimeSeriesTransformer
+from tfcore.models.vit import VisionTransformer
+from tfcore.module import Module
+from tfcore.ops.attention import BLOCK
+from tfcore.optimizers.optimizer import Adam, AdamW
+
+
+def _step(model: Module, optimizer=Adam, **settings):
+    built = optimizer(model.named_trainable_variables())
+    return make_train_step(model, built, Metrics(), key=KEY, **{"xla": True, **settings})
+
+
+def _images(batch: int, size: int) -> tuple[tf.Tensor, ...]:
+    values = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+    return tf.constant(values), tf.zeros([batch], tf.int64), tf.constant(0, tf.int64)
+
+
+def _tiny_vit(**settings) -> VisionTransformer:
+    sizes = {
+        "image_size": 12,
+        "patch_size": 6,
+        "width": 5,
+        "blocks": 2,
+        "heads": 2,
+        "mlp_width": 7,
+        "head_units": (11, 13),
+    }
+    return VisionTransformer(key=KEY, classes=3, **(sizes | settings))
+
+
+def _unscaled(variables):
+    return AdamW(variables, weight_decay=1e-4)
+
+
+@pytest.fixture(scope="module")
+def planted() -> StepReport:
+    model = Planted()
+    optimizer = Adam(model.named_trainable_variables())
+
+    @jit
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x))
+        variables = model.named_trainable_variables()
+        optimizer.apply(dict(zip(variables, tape.gradient(loss, list(variables.values())), strict=True)))
+        return loss
+
+    return inspect_step(step, tf.ones([5, 7]))
+
+
+def test_a_planted_layer_is_found_at_its_line(planted):
+    sine = [item for item in planted.kernels if any(op.startswith("sine ") for op in item.fused_ops)]
+    assert [(item.layer, item.source, item.phase, item.transcendentals) for item in sine] == [
+        ("planted", line_of(Planted, "# planted"), "forward", 5 * 7)
+    ]
+    products = {(item.layer, item.source.split(":")[0], item.phase) for item in planted.kernels if item.opcode == "dot"}
+    assert products == {("parts/0", "tfcore/layers/dense.py", phase) for phase in ("forward", "backward")}
+    assert str(sine[0]).startswith(f"{sine[0].name}: {sine[0].source}, planted, ")
+
+
+def test_gradients_have_their_forward_lines(planted):
+    cosine = [item for item in planted.kernels if any(op.startswith("cosine ") for op in item.fused_ops)]
+    assert {(item.source, item.phase) for item in cosine} == {(line_of(Planted, "# planted"), "backward")}
+
+
+def test_updates_belong_to_the_layer_of_their_variable(planted):
+    updates = [item for item in planted.kernels if item.phase == "update" and "f32[7,7]" in item.shape]
+    assert updates
+    assert {item.layer for item in updates} == {"parts/0"}
+    assert {item.source.split(":")[0] for item in updates} <= {
+        "tfcore/optimizers/updates.py",
+        "tfcore/optimizers/optimizer.py",
+    }
+    assert "planted" in {item.layer for item in planted.kernels if item.phase == "update" and "f32[7]" in item.shape}
+
+
+def test_totals_are_the_kernels_sum(planted):
+    for field in ("flops", "transcendentals", "integer_ops", "bytes_read", "bytes_written"):
+        assert getattr(planted.totals, field) == sum(getattr(item, field) for item in planted.kernels)
+    assert sum(planted.by_layer("flops").values()) == planted.totals.flops
+    dots = [item.flops for item in planted.kernels if item.opcode == "dot"]
+    assert dots == [2 * 5 * 7 * 7] * 5  # two forward; two for the kernel and one for the input backward
+    best = planted.top("flops", 3)
+    assert [item.flops for item in best] == sorted((item.flops for item in planted.kernels), reverse=True)[:3]
+    assert planted.compile_seconds > 0
+    assert planted.kernels[0].name in planted.optimized.entry.instructions
+
+
+def test_why_a_kernel_stands_alone(planted):
+    assert {item.why_alone for item in planted.kernels if item.opcode == "dot"} == {"library call (dot)"}
+    reasons = {item.why_alone for item in planted.kernels if item.phase == "update" and "f32[7,7]" in item.shape}
+    assert "its result leaves the computation" in reasons
+
+
+@pytest.fixture(scope="module")
+def inn() -> StepReport:
+    return inspect_step(_step(Inn(key=KEY, image_size=8, classes=3, units=5)), *_images(13, 8), assignment=True)
+
+
+@pytest.fixture(scope="module")
+def vit() -> StepReport:
+    return inspect_step(_step(_tiny_vit(), _unscaled), *_images(5, 12))
+
+
+@pytest.mark.parametrize("name", ["inn", "vit"])
+def test_almost_everything_has_a_layer_and_a_line(name, request):
+    report = request.getfixturevalue(name)
+    shares = report.shares()
+    print(name, shares)
+    assert shares["layer"] >= 0.95
+    assert shares["source"] >= 0.99
+    assert shares["not inferred"] >= 0.85
+    assert {item.phase for item in report.kernels} == {"forward", "backward", "update", "other"}
+    assert report.totals.counted
+
+
+def test_loops_in_a_custom_gradient_have_their_layer():
+    model = _tiny_vit(formulation="chunked", patch_size=1, blocks=1)
+    assert model.tokens.patches.side**2 > BLOCK  # so that there is a loop
+    origins = Origins(_step(model, _unscaled).get_concrete_function(*_images(2, 12)))
+    products = {
+        (origin.layer, origin.phase)
+        for _, origin in origins.ops
+        if "MatMul" in origin.op_type and origin.source.startswith("tfcore/ops/attention.py")
+    }
+    assert products == {("blocks/0/attention", "forward"), ("blocks/0/attention", "backward")}
+
+
+def test_involution_gradients_have_their_layer_and_line():
+    origins = Origins(_step(Inn(key=KEY, image_size=8)).get_concrete_function(*_images(2, 8)))
+    found = {origin.layer for _, origin in origins.ops if origin.op_type == "StridedSliceGrad"}
+    assert {f"involutions/{i}" for i in range(3)} <= found
+
+
+def test_parts_that_no_gradient_reaches_are_updates_of_their_layer():
+    model = TimeSeriesTransformer(key=KEY, length=11, blocks=1, key_dim=5, constant_branches="skip")
+    step = _step(model)
+    report = inspect_step(step, tf.ones([3, 11, 1]), tf.zeros([3], tf.int64), tf.constant(0, tf.int64))
+    layers = {item.layer for item in report.kernels if item.phase == "update"}
+    assert {"blocks/0/attention/query", "blocks/0/hidden", "head"} <= layers
+
+
+def test_metrics_are_no_part_of_the_update(inn):
+    lines = {item.source.split(":")[0].rpartition("/")[2] for item in inn.kernels if item.phase == "other"}
+    assert lines <= {"steps.py", "losses.py"}
+    assert lines
+
+
+def test_recomputed_forward_work_is_told_apart():
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.reduce_sum((x + 3.0) ** 2 * x)
+        return y, tape.gradient(y, x)
+
+    report = inspect_step(jit(step), tf.ones([7, 11]))
+    again = sum(item.flops_again for item in report.kernels)
+    assert 0 < again <= report.totals.flops
+    assert all(item.flops_again == 0 for item in report.kernels if item.phase != "backward")
+
+
+def test_a_second_equal_computation_is_reported_gone():
+    layer = Dense(inputs=7, units=11, key=KEY)
+
+    class Doubled(Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def __call__(self, x):
+            tf.tanh(x) @ tf.ones([7, 3])  # nobody reads it
+            return tf.sin(self.layer(x)) * self.layer(x)
+
+    stages = inspect_step(jit(Doubled()), tf.ones([5, 7])).before_after
+    product = next(gone for gone in stages.gone if "dot" in gone.opcodes)
+    assert (product.layer, product.flops, product.op_type) == ("layer", 2 * 5 * 7 * 11, "MatMul")
+    assert product.reason == "same as doubled/layer/MatMul"
+    assert stages.gone[0] == product  # the most work first
+    assert stages.kernels["layer"] == 1
+    assert stages.graph["layer"] > stages.optimized["layer"]
+    assert stages.built["layer"] > stages.optimized["layer"]
+
+
+def test_memory_is_that_of_the_schedule():
+    # 100 bytes at a time: y lives until z is made, both at once besides the argument.
+    text = """HloModule m, is_scheduled=true
+
+ENTRY %main (x: f32[25]) -> f32[25] {
+  %x = f32[25]{0} parameter(0)
+  %y = f32[50]{0} concatenate(%x, %x), dimensions={0}
+  %z = f32[75]{0} concatenate(%y, %x), dimensions={0}
+  %s = f32[75]{0} reverse(%z), dimensions={0}
+  ROOT %r = f32[25]{0} slice(%s), slice={[0:25]}
+}
+"""
+    memory = buffers.estimate(hlo.parse(text))
+    assert (memory.method, memory.argument_bytes, memory.peak_bytes) == ("estimate", 100, 100 + 300 + 300)
+    assert {(buffer.name, buffer.bytes) for buffer in memory.largest} == {("z", 300), ("s", 300)}
+    with pytest.raises(ValueError, match="order in which"):
+        buffers.estimate(hlo.parse(text.replace(", is_scheduled=true", "")))
+
+
+def test_memory_of_xla_and_the_estimate_agree(inn):
+    estimate = buffers.estimate(inn.optimized)
+    assert inn.memory.method == "assignment"
+    assert 0.8 < estimate.peak_bytes / inn.memory.peak_bytes < 1.25
+    assert {buffer.name for buffer in inn.memory.largest[:2]} & {buffer.name for buffer in estimate.largest}
+
+
+def test_a_step_without_jit_is_compiled_and_traced_once():
+    model = TimeSeriesTransformer(key=KEY, length=11, blocks=1, constant_branches="skip")
+    step = _step(model, xla=False)
+    args = tf.ones([3, 11, 1]), tf.zeros([3], tf.int64), tf.constant(0, tf.int64)
+    report = inspect_step(step, *args)
+    step(*args)  # raises if this is another trace
+    assert report.tracing.count == trace_report(step).count == 1
+    assert report.shares()["source"] > 0.99
+    assert {item.phase for item in report.kernels} == {"forward", "backward", "update", "other"}
+
+
+def test_what_is_no_tf_function_is_refused():
+    with pytest.raises(TypeError, match=r"takes a tf.function, got .*lambda"):
+        inspect_step(lambda x: x, tf.ones([2]))
+
+
+def test_a_keras_train_step():
+    model = keras.Sequential(
+        [keras.layers.Input([8, 8, 3]), keras.layers.Conv2D(5, 3, activation="relu", name="first"),
+         keras.layers.Flatten(), keras.layers.Dense(7, name="second")]
+    )  # fmt: skip
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    step = jit(lambda x, y: model.train_step((x, y)))
+    report = inspect_step(step, tf.ones([3, 8, 8, 3]), tf.zeros([3], tf.int64))
+    # Keras numbers a scope that was opened before.
+    flops = {layer.split("/")[-1].removesuffix("_1"): count for layer, count in report.by_layer("flops").items()}
+    assert flops["second"] >= 3 * 2 * 3 * (6 * 6 * 5) * 7  # forward, and backward for input and kernel
+    assert flops["first"] >= 2 * 2 * 3 * 36 * 9 * 3 * 5
+    assert {"forward", "backward", "update"} <= {item.phase for item in report.kernels}
+    assert all(item.source.startswith("tests/test_compiler.py:") for item in report.kernels if item.source)
+    assert report.shares()["layer"] > 0.95
