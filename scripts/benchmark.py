@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import command_line
 
 EXAMPLES = """\
-  python scripts/benchmark.py transformer_forda --against keras --batch-size 8 --variants
+  python scripts/benchmark.py transformer_forda --against keras --batch-size 8 --variants --flops
   python scripts/benchmark.py convnet_cifar10 inn_cifar10 --against keras --json speed.json
   python scripts/benchmark.py transformer_forda --set constant_branches=skip
 """
@@ -49,6 +49,7 @@ def parser() -> command_line.Parser:
     parser.add_argument(
         "--variants", action="store_true", help="our step in each formulation that the recipe's model has"
     )
+    parser.add_argument("--flops", action="store_true", help="count the arithmetic of each compiled step, too")
     parser.add_argument("--turns", metavar="N", type=int, default=9, help="turns of each contender (default 9)")
     return parser
 
@@ -71,7 +72,7 @@ def main(arguments) -> int:
             for side, label, extra in sides(name, arguments)
             for xla in ("off", "on")
         ]
-        timings = race(contenders, arguments.turns)
+        timings = race(contenders, arguments.turns, flops=arguments.flops)
         lines, entries = table(name, timings)
         print(lines, flush=True)
         result += entries
@@ -94,8 +95,11 @@ def sides(name: str, arguments) -> list[tuple[str, str, tuple[str, ...]]]:
     return found
 
 
-def race(contenders: list[Contender], turns: int) -> dict[Contender, dict]:
-    """Let the contenders take turns; return of each the milliseconds of its turns, compile seconds and peak memory."""
+def race(contenders: list[Contender], turns: int, *, flops: bool) -> dict[Contender, dict]:
+    """Let the contenders take turns; return of each the milliseconds of its turns, compile seconds and peak memory.
+
+    `flops`: also the arithmetic of the step as XLA compiles it, counted for one mode of each.
+    """
     with contextlib.ExitStack() as stack:
         workers = {}
         for contender in contenders:  # one after the other: compilation uses all cores
@@ -110,7 +114,17 @@ def race(contenders: list[Contender], turns: int) -> dict[Contender, dict]:
         for contender, (worker, ready) in workers.items():
             print(json.dumps({"quit": True}), file=worker.stdin, flush=True)
             found[contender] = {**ready, **_answer(worker, contender), "ms": times[contender]}
+    if flops:  # with fresh processes: the peak memory above is that of training alone
+        counts = {contender.label: _count(contender) for contender in contenders if contender.xla == "on"}
+        found = {contender: {**timing, **counts[contender.label]} for contender, timing in found.items()}
     return found
+
+
+def _count(contender: Contender) -> dict:
+    with _worker(contender) as worker:
+        _answer(worker, contender)
+        print(json.dumps({"flops": True}), file=worker.stdin, flush=True)
+        return _answer(worker, contender)
 
 
 @contextlib.contextmanager
@@ -144,7 +158,7 @@ def table(name: str, timings: dict[Contender, dict]) -> tuple[str, list[dict]]:
     batch = next(iter(timings.values()))["batch_size"]
     lines = [
         f"\n{name}, batch {batch}",
-        f"{'':34}{'ms a step':>12}{'spread':>19}  xla  {'compile':>9}{'peak':>9}  ratio",
+        f"{'':34}{'ms a step':>12}{'spread':>19}  xla  {'compile':>9}{'peak':>9}  GFLOP, ratio",
     ]
     entries = []
     for label, (contender, found) in best.items():
@@ -153,6 +167,8 @@ def table(name: str, timings: dict[Contender, dict]) -> tuple[str, list[dict]]:
             f"{label:34}{median:>12.2f}{f'{low:.2f} .. {high:.2f}':>19}  {contender.xla:3}  "
             f"{found['compile_seconds']:>7.1f} s{found['peak_mb']:>6.0f} MB"
         )
+        if "gflop" in found:
+            line += f"{found['gflop']:>10.3f} GFLOP"
         if keras is not None and label != "Keras":
             ratio, ratio_low, ratio_high = ratios(keras[1]["ms"], found["ms"])
             line += f"  {ratio:.2f} ({ratio_low:.2f} .. {ratio_high:.2f})"
@@ -174,6 +190,8 @@ def table(name: str, timings: dict[Contender, dict]) -> tuple[str, list[dict]]:
             )
         elif label != "Keras":
             entries.append({"recipe": name, "variant": label, "batch_size": batch, "ours_ms": median})
+        if "gflop" in found and label != "Keras":
+            entries[-1]["gflop"] = found["gflop"]
         lines.append(line)
     return "\n".join(lines), entries
 

@@ -1,6 +1,6 @@
 """One contender of benchmark.py in a process of its own: builds its step, then times it whenever it is asked to.
 
-Reads a line of JSON for each turn, {"seconds": s} or {"quit": true}, and answers each with a line of JSON.
+Reads a line of JSON for each turn, {"seconds": s}, {"flops": true} or {"quit": true}, and answers each with another.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 import command_line
 
 Step = Callable[[], None]  # one training step; returns when it is done
+Compiled = tuple[Callable, tuple]  # the tf.function behind a step, and its arguments
 
 
 def main(contender: dict) -> None:
@@ -36,7 +37,7 @@ def main(contender: dict) -> None:
 
     build = {"ours": our_step, "keras": keras_step}[contender["side"]]
     begin = time.perf_counter()
-    step = build(recipe, sizes, batch, contender["xla"] == "on")
+    step, compiled = build(recipe, sizes, batch, contender["xla"] == "on")
     step()  # traces and compiles
     compile_seconds = time.perf_counter() - begin
     step()
@@ -46,6 +47,13 @@ def main(contender: dict) -> None:
         if "quit" in request:
             answer({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
             return
+        if "flops" in request:
+            from tfcore.inspect.compiler import inspect_step
+
+            function, arguments = compiled()
+            totals = inspect_step(function, *arguments).totals
+            answer({"gflop": totals.flops / 1e9, "transcendentals": totals.transcendentals})
+            continue
         count, begin = 0, time.perf_counter()
         while count == 0 or time.perf_counter() - begin < request["seconds"]:
             step()
@@ -53,7 +61,7 @@ def main(contender: dict) -> None:
         answer({"ms": 1000 * (time.perf_counter() - begin) / count})
 
 
-def our_step(recipe, sizes, batch, xla: bool) -> Step:
+def our_step(recipe, sizes, batch, xla: bool) -> tuple[Step, Callable[[], Compiled]]:
     """The step of loops/train.py."""
     import tensorflow as tf
 
@@ -84,10 +92,10 @@ def our_step(recipe, sizes, batch, xla: bool) -> Step:
         state["step"] += 1
         metrics.loss.numpy()  # waits for the device
 
-    return step
+    return step, lambda: (train_step, (inputs, labels, tf.constant(0, tf.int64)))
 
 
-def keras_step(recipe, sizes, batch, xla: bool) -> Step:
+def keras_step(recipe, sizes, batch, xla: bool) -> tuple[Step, Callable[[], Compiled]]:
     """The step of keras.Model.fit for the published model, from a tf.data set of one batch in memory."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     import tensorflow as tf
@@ -104,7 +112,11 @@ def keras_step(recipe, sizes, batch, xla: bool) -> Step:
         logs = model.train_function(data)
         float(logs["loss"])  # waits for the device
 
-    return step
+    def compiled() -> Compiled:
+        function = tf.function(lambda x, y: model.train_step((x, y)))
+        return function, (tf.constant(inputs), tf.constant(batch.labels))
+
+    return step, compiled
 
 
 def answer(value: dict) -> None:
