@@ -53,6 +53,20 @@ def restore(parts: dict[str, Module], arrays: dict[str, np.ndarray], source: Pat
         variable.assign(arrays[name])
 
 
+def check_finite(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Refuse arrays that no training can go on from.
+
+    Raises:
+        FloatingPointError: naming the first that holds a NaN or an infinity, and the `path` that is not written.
+    """
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise FloatingPointError(
+                f"{name} holds a NaN or an infinity: {path} is not written, the earlier checkpoints are kept; try a "
+                "lower learning_rate or --precision float32"
+            )
+
+
 def save(path: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
     """Write a checkpoint so that `path` holds either its old content or all of the new one, whatever happens.
 
@@ -92,7 +106,7 @@ def newest_intact(folder: Path) -> tuple[Path, dict[str, np.ndarray], dict, list
         except CheckpointError as error:
             complaints.append(str(error))
     raise CheckpointError(
-        "; ".join(complaints) or f"{folder}: no checkpoint yet: train without --resume, to a new --out"
+        "; ".join(complaints) or f"{folder}: no checkpoint yet: go on with the training by train.py --resume"
     )
 
 
@@ -101,10 +115,25 @@ def step_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}.npz"
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` step checkpoints, and what an interrupted write left behind."""
-    for path in sorted(folder.glob("step-*.npz"))[:-keep]:
-        path.unlink()
+def any_step(folder: Path) -> bool:
+    """Return whether there is a step checkpoint, intact or not."""
+    return any(folder.glob("step-*.npz"))
+
+
+def prune(folder: Path, keep: int, *, newest: Path) -> None:
+    """Delete all step checkpoints but the `keep` that end with `newest`.
+
+    Later ones are those that a resumed run passed over as broken: if they counted, they would push out intact ones.
+    """
+    paths = sorted(folder.glob("step-*.npz"))
+    kept = [path for path in paths if path <= newest][-keep:]
+    for path in paths:
+        if path not in kept:
+            path.unlink()
+
+
+def clear_partials(folder: Path) -> None:
+    """Delete what writes that were killed left in a folder. The caller must be the only one who writes there."""
     for path in folder.glob("*.partial"):
         path.unlink()
 

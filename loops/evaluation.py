@@ -33,8 +33,13 @@ def evaluate(
 
 def predict(model: Module, inputs: np.ndarray, *, pixel_scale: float = 255.0) -> np.ndarray:
     """Return class probabilities (n, classes) of inputs (n, ...) as stored (uint8 pixels, or floats)."""
-    logits = model(to_floats(tf.constant(inputs), pixel_scale), training=False)
-    return softmax(tf.cast(logits, statistics_dtype(logits.dtype))).numpy()
+    return probabilities(model, tf.constant(inputs), pixel_scale=pixel_scale).numpy()
+
+
+def probabilities(model: Module, inputs: tf.Tensor, *, pixel_scale: float = 255.0) -> tf.Tensor:
+    """Return class probabilities (B, classes) of inputs (B, ...) as stored, in float32."""
+    logits = model(to_floats(inputs, pixel_scale), training=False)
+    return softmax(tf.cast(logits, statistics_dtype(logits.dtype)))
 
 
 def read_images(paths: Sequence[Path], size: int) -> np.ndarray:

@@ -1,11 +1,14 @@
-"""The run folder: recipe.json, environment.json, history.csv, summary.json, checkpoints/, figures/."""
+"""The run folder: recipe.json, environment.json, history.csv, summary.json, checkpoints/, figures/, .lock."""
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,7 @@ class Run:
         """Raise ValueError unless `folder` is free for a new run: absent or an empty folder."""
         if (folder / "recipe.json").exists():
             raise ValueError(f"{folder} holds a run already: go on with it by --resume, or name a new folder by --out")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or not _only_begun(folder)):
             raise ValueError(f"{folder} exists and is no empty folder: name a new one by --out")
 
     @classmethod
@@ -35,14 +38,16 @@ class Run:
         """Make the folder of a new run.
 
         Raises:
-            ValueError: if the folder is a file or holds anything already.
+            ValueError: if the folder is a file or holds anything already, or if another process is at work in it.
             OSError: if it cannot be made.
         """
         cls.check_new(folder)
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        run = cls(folder, recipe)
-        run.write_json("environment.json", environment())
-        run.write_json("recipe.json", recipe.to_json())  # last: its presence says that the folder is a run
+        with sole_owner(folder):
+            cls.check_new(folder)  # again: the lock's last owner may have made it a run
+            (folder / "checkpoints").mkdir(exist_ok=True)
+            run = cls(folder, recipe)
+            run.write_json("environment.json", environment())
+            run.write_json("recipe.json", recipe.to_json())  # last: its presence says that the folder is a run
         return run
 
     @classmethod
@@ -53,6 +58,10 @@ class Run:
             ValueError: if the folder holds no run, or one of an unknown recipe.
         """
         path = folder / "recipe.json"
+        if not path.is_file() and folder.is_dir() and _only_begun(folder):
+            raise ValueError(
+                f"{folder}: no run there yet: start it without --resume (again, if it was stopped at once)"
+            )
         if not path.is_file():
             raise ValueError(f"{folder}: no run there (no recipe.json): give the --out folder of a training")
         try:
@@ -72,14 +81,27 @@ class Run:
         """The checkpoint of the best epoch."""
         return self.checkpoints / "best.npz"
 
+    @property
+    def history(self) -> Path:
+        """The table with a row an epoch."""
+        return self.folder / "history.csv"
+
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file, whole or not at all."""
         text = json.dumps(value, indent=2) + "\n"
         checkpoint.write_atomically(self.folder / name, lambda file: file.write(text.encode()))
 
     def read_json(self, name: str) -> dict:
-        """Read a JSON file of the folder."""
-        return json.loads((self.folder / name).read_text())
+        """Read a JSON file of the folder.
+
+        Raises:
+            ValueError: for a missing or damaged file.
+        """
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: missing or damaged ({error}): put it back, or start a new run") from error
 
     def class_names(self) -> list[str]:
         """The names of the classes that the run was trained on.
@@ -104,32 +126,71 @@ class Run:
         return environment[name]
 
     def write_history(self, rows: list[dict]) -> None:
-        """Write history.csv with a row an epoch, whole or not at all."""
+        """Write history.csv with a row an epoch, whole or not at all.
+
+        Columns stand in the order of the newest row, those that only older rows have after them; a cell is empty where
+        a row knows no such column (the run went on with another version, or with another precision).
+        """
+        columns = list(dict.fromkeys(name for row in reversed(rows) for name in row))
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        checkpoint.write_atomically(self.folder / "history.csv", lambda file: file.write(text.getvalue().encode()))
+        checkpoint.write_atomically(self.history, lambda file: file.write(text.getvalue().encode()))
 
     def read_history(self) -> list[dict]:
-        """Return the rows of history.csv, numbers as numbers; [] before the first epoch has ended.
+        """Return the rows of history.csv, numbers as numbers, without empty cells; [] before the first epoch has ended.
 
         Raises:
             ValueError: for a damaged file.
         """
-        path = self.folder / "history.csv"
-        if not path.exists():
+        if not self.history.exists():
             return []
         try:
-            with open(path, newline="") as file:
+            with open(self.history, newline="") as file:
                 rows = list(csv.DictReader(file))
-            return [{name: _number(text) for name, text in row.items()} for row in rows]
-        except (AttributeError, ValueError) as error:
-            raise ValueError(f"{path}: damaged ({error}): the checkpoints are not; move the file away") from error
+            rows = [{name: _number(text) for name, text in row.items() if text != ""} for row in rows]
+            if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+                raise ValueError("its epochs do not count 1, 2, 3 and so on")
+            return rows
+        except (AttributeError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{self.history}: damaged ({error}): put the whole file back, or start a new run by --out"
+            ) from error
 
 
 def _number(text: str) -> int | float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+@contextlib.contextmanager
+def sole_owner(folder: Path, what: str = "run") -> Iterator[None]:
+    """Hold the folder's lock: two processes at one run or study would write over each other.
+
+    The kernel lets go of it however its owner ends; the file .lock stays and means nothing by itself.
+
+    Raises:
+        ValueError: if another process holds it.
+        OSError: if the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        file = open(folder / ".lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write into {folder}: {error.strerror}: mend that, or copy it") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another process is at work on this {what}: wait for it, or stop it") from None
+        yield
+
+
+def _only_begun(folder: Path) -> bool:
+    """Whether a folder holds no more than a `Run.create` that was killed may leave: nothing that anyone would miss."""
+    first = {".lock", "checkpoints", "environment.json"}
+    named = all(path.name in first or path.suffix == ".partial" for path in folder.iterdir())
+    return named and not any((folder / "checkpoints").glob("*"))
 
 
 def environment() -> dict:

@@ -66,19 +66,20 @@ def make_train_step(
     diagnostics: Diagnostics | None = None,
     pixel_scale: float = 255.0,
     xla: bool = False,
+    shapes: int = 2,
 ) -> Step:
     """Return step(inputs, labels, number): one update of `model` in place.
 
     penalty() is added to the loss, and to the loss that `metrics` report, as Keras does with its regularizers.
 
     inputs (B, ...) as stored (see `to_floats`), labels (B,), number () int64: the step's place in the run, folded into
-    `key` for the random layers. Traced once for each batch shape.
+    `key` for the random layers. Traced once for each of at most `shapes` batch shapes.
 
     Raises:
-        RuntimeError: from a call that would trace the step a third time, or for an argument that is no tensor.
+        RuntimeError: from a call that would trace the step once more, or for an argument that is no tensor.
     """
     variables = model.named_trainable_variables()
-    check_trace = _trace_guard("train step")
+    check_trace = _trace_guard("train step", shapes)
 
     @tf.function(jit_compile=xla, autograph=False)
     def train_step(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> None:
@@ -151,10 +152,10 @@ def measure_modes(steps: dict[str, Step], batch: tuple[np.ndarray, np.ndarray], 
     return seconds
 
 
-def _trace_guard(what: str) -> Callable[..., None]:
+def _trace_guard(what: str, shapes: int = 2) -> Callable[..., None]:
     """Return a function to be called while tracing: it raises, with the reason, at a trace that nobody expects.
 
-    Expected are two: the batch and the last, smaller batch of an epoch.
+    Expected are usually two: the batch and the last, smaller batch of an epoch.
     """
     seen: list[tuple] = []
 
@@ -165,8 +166,9 @@ def _trace_guard(what: str) -> Callable[..., None]:
         signature = tuple((tuple(argument.shape), argument.dtype.name) for argument in arguments)
         if signature in seen:
             raise RuntimeError(f"the {what} was traced a second time for {signature}")
-        if len(seen) == 2:
-            raise RuntimeError(f"the {what} was traced a third time, for {signature} after {seen[0]} and {seen[1]}")
+        if len(seen) == shapes:
+            after = " and ".join(map(str, seen))
+            raise RuntimeError(f"the {what} was traced once more than expected, for {signature} after {after}")
         seen.append(signature)
 
     return check

@@ -3,23 +3,20 @@
 Each run is an ordinary run folder, STUDY/ROW/seed-N, that train.py, evaluate.py and visualize.py know, too.
 """
 
-import contextlib
 import dataclasses
-import fcntl
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from loops import data
+from loops import checkpoint, data
 from loops.data.dataset import Dataset
 from loops.recipes.recipe import Recipe
-from loops.runs import Run
+from loops.runs import Run, sole_owner
 from loops.train import prepare, train
 
 # What a run that was killed in its first epoch leaves: nothing to go on with, and nothing that anyone would miss.
-FIRST_FILES = {"recipe.json", "environment.json", "history.csv", "checkpoints"}
+FIRST_FILES = {"recipe.json", "environment.json", "history.csv", "checkpoints", ".lock"}
 
 PlannedRun = tuple[str, Recipe, Path]  # row, recipe, run folder
 
@@ -72,7 +69,7 @@ def run_all(
     Raises:
         ValueError: what the recipes, the data or the run folders refuse, before anything is trained or written; or if
             another process is at work in `folder`.
-        Interrupted: after Ctrl-C; the next call goes on exactly there.
+        Interrupted: after Ctrl-C or SIGTERM; the next call goes on exactly there.
     """
     datasets: dict[tuple, Dataset] = {}
 
@@ -90,19 +87,18 @@ def run_all(
     for _, _, place in still_open():
         if not _begun(place):
             _check_nothing_lost(place)
-    with sole_owner(folder):
+    with sole_owner(folder, "study"):
         open_runs = still_open()  # again: the lock's last owner may have ended some
         measured: dict[str, str] = {}  # xla "auto" is measured by the first run alone, and holds for all of them
         for number, (row, recipe, place) in enumerate(open_runs, start=1):
             begun = _begun(place)
-            if place.exists() and not begun:
-                shutil.rmtree(place)
             verb = "going on with" if begun else "starting"
             report(f"{number}/{len(open_runs)}: {verb} {row}, seed {recipe.seed} ({place})")
-            run = Run.open(place) if begun else Run.create(place, recipe)
+            run = Run.open(place) if (place / "recipe.json").exists() else Run.create(place, recipe)
             if not begun and recipe.xla == "auto":
-                run.write_json("environment.json", run.read_json("environment.json") | measured)
-            train(run, dataset_of(recipe), resume=begun, report=report)
+                with sole_owner(place):  # which train.py may be training in at this moment
+                    run.write_json("environment.json", run.read_json("environment.json") | measured)
+            train(run, dataset_of(recipe), resume=True, report=report)
             if not begun and recipe.xla == "auto" and not measured:
                 measured = {"xla": run.read_json("environment.json")["xla"], "xla_measured_by": str(place)}
             ended(*results([(row, recipe, place)]))
@@ -130,29 +126,14 @@ def same_setting(field: str, one: object, other: object) -> bool:
     return one == other or (field == "data" and "sample" not in (one, other))
 
 
-@contextlib.contextmanager
-def sole_owner(folder: Path) -> Iterator[None]:
-    """Hold the study folder's lock: two processes at one study would train the same runs, on the same device.
-
-    Raises:
-        ValueError: if another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another process is at work on this study: wait for it, or stop it") from None
-        yield
-
-
 def _begun(folder: Path) -> bool:
-    return any((folder / "checkpoints").glob("step-*.npz"))
+    return checkpoint.any_step(folder / "checkpoints")
 
 
 def _check_nothing_lost(folder: Path) -> None:
     """Refuse a folder without checkpoints that holds more than the first files of a run."""
-    foreign = sorted({path.name for path in folder.iterdir()} - FIRST_FILES) if folder.exists() else []
+    found = {path.name for path in folder.iterdir() if path.suffix != ".partial"} if folder.exists() else set()
+    foreign = sorted(found - FIRST_FILES)
     if foreign:
         raise ValueError(f"{folder} holds {foreign[0]}, but no checkpoint to go on with: move the folder away")
 

@@ -2,17 +2,13 @@
 
 import functools
 import math
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 from tqdm import tqdm
 
-from loops import checkpoint, control
+from loops import checkpoint, control, resume
 from loops.data.dataset import Dataset, Split
 from loops.data.pipeline import check, evaluation_batches, first, hold_out, shuffled, steps_per_epoch, train_batches
 from loops.diagnostics import Diagnostics
@@ -20,35 +16,49 @@ from loops.evaluation import evaluate
 from loops.optimizers import make_optimizer
 from loops.recipes.recipe import Recipe
 from loops.restore import LAYERS, fresh_model
-from loops.runs import Run
+from loops.runs import Run, sole_owner
+from loops.signals import Interrupted, interruption
 from loops.steps import Metrics, make_evaluation_step, make_train_step, measure_modes
+from loops.throughput import Clock, format_row
 from tfcore import random
 from tfcore.module import Module
 from tfcore.optimizers.optimizer import Optimizer
 from tfcore.precision import POLICIES, LossScale
 
 
-class Interrupted(Exception):
-    """Ctrl-C was pressed; a checkpoint was saved first."""
-
-
 def train(
-    run: Run, dataset: Dataset, *, resume: bool = False, report: Callable[[str], None] = lambda line: None
+    run: Run,
+    dataset: Dataset,
+    *,
+    resume: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+    follow: Callable[[list[dict]], None] = lambda history: None,
 ) -> dict:
     """Train the run's recipe on `dataset` and return the summary (also in the run's summary.json).
 
+    Killed at any moment and resumed, as often as you like, it ends with the same bits as if it had never been stopped.
+
     Args:
-        run: a folder from `Run.create`, or from `Run.open` with `resume`.
+        run: a folder from `Run.create`, or from `Run.open` with `resume`; its `recipe` may then differ from the
+            folder's (see `loops.resume.check_changes`), and is written there.
         dataset: train and test split. After each epoch the recipe's validation share is evaluated, or, where it has
             none, the test split (as some published runs do); with a share the test split is evaluated once, at the end.
-        resume: go on from the newest intact checkpoint.
+        resume: go on from the newest intact checkpoint; from step 0 if the run was stopped before the first.
         report: called with a line of text for each epoch.
+        follow: called with the history's rows so far after each epoch, once it is saved, and when a run is resumed.
 
     Raises:
-        ValueError: what `prepare` refuses.
-        Interrupted: after Ctrl-C; everything is saved and `resume` continues exactly there.
-        FloatingPointError: if an epoch's mean loss is not finite; the last good checkpoint is kept.
+        ValueError: what `prepare` or `find_start` refuse, or if another process is at work in the run's folder.
+        Interrupted: after Ctrl-C or SIGTERM; everything is saved and `resume` continues exactly there.
+        FloatingPointError: if an epoch's loss or what a checkpoint holds is not finite; the last good one is kept.
     """
+    with sole_owner(run.folder):
+        for folder in (run.folder, run.checkpoints):
+            checkpoint.clear_partials(folder)
+        return _train(run, dataset, resume, report, follow)
+
+
+def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: Callable) -> dict:
     recipe = run.recipe
 
     # Model and state: everything that a checkpoint must hold hangs in `parts`, `controls` or `progress`.
@@ -73,83 +83,93 @@ def train(
         plateau = control.ReduceOnPlateau(mode="min", factor=recipe.plateau_factor, patience=recipe.plateau_patience)
     controls = {"best": best, "stopping": stopping, "plateau": plateau}
     controls = {name: machine for name, machine in controls.items() if machine is not None}
-    progress = {"epoch": 0, "step": 0, "seconds": 0.0}  # seconds: of the open epoch
+    progress = {"epoch": 0, "step": 0, "examples": 0}  # examples: of the open epoch
+    clock = Clock()
+
+    # Where to go on, and with what other settings: asked for, and checked, by the caller.
+    start = resume.find_start(run, report) if resumed else None
+    environment = run.read_json("environment.json")
+    changes = resume.changes(Run.open(run.folder).recipe, recipe)
 
     # Compiled or not: measured once, on this machine, before the first step; a resumed run keeps the choice.
+    # The batch, an epoch's last, smaller one, and the last one of an epoch in which the batch size was changed.
+    shapes = 3 if start is not None and start[2]["examples"] % recipe.batch_size else 2
+
     def train_step_in(mode: str):
-        key_of_layers = random.fold_in(key, LAYERS)
         return make_train_step(
             model,
             optimizer,
             metrics,
-            key=key_of_layers,
+            key=random.fold_in(key, LAYERS),
             loss_scale=loss_scale,
             penalty=penalty,
             diagnostics=diagnostics,
             pixel_scale=recipe.pixel_scale,
             xla=mode == "on",
+            shapes=shapes,
         )
 
-    environment = run.read_json("environment.json")
-    if "xla" in environment:
-        train_step = train_step_in(environment["xla"])
-    elif recipe.xla == "auto":
-        start = checkpoint.capture(parts)
+    xla = recipe.xla
+    if xla == "auto" and "xla" not in changes:
+        xla = environment.get("xla", xla)
+    if xla == "auto":
+        fresh = checkpoint.capture(parts)
         steps = {mode: train_step_in(mode) for mode in ("off", "on")}
         first = next(train_batches(train_split, recipe.batch_size, seed=recipe.seed, epoch=0))
         seconds = measure_modes(steps, first)
-        checkpoint.restore(parts, start, run.folder)  # the measured steps never happened
-        environment["xla"] = min(seconds, key=seconds.get)
+        checkpoint.restore(parts, fresh, run.folder)  # the measured steps never happened
+        xla = min(seconds, key=seconds.get)
         environment["xla_measured_ms"] = {mode: round(1000 * value, 2) for mode, value in seconds.items()}
-        report(f"xla {environment['xla']}: " + ", ".join(f"{m} {1000 * s:.1f} ms a step" for m, s in seconds.items()))
-        train_step = steps[environment["xla"]]
+        report(f"xla {xla}: " + ", ".join(f"{mode} {1000 * s:.1f} ms a step" for mode, s in seconds.items()))
+        train_step = steps[xla]
     else:
-        environment["xla"] = recipe.xla
-        train_step = train_step_in(recipe.xla)
+        train_step = train_step_in(xla)
     evaluation_step = make_evaluation_step(
-        model, val_metrics, penalty=penalty, pixel_scale=recipe.pixel_scale, xla=environment["xla"] == "on"
+        model, val_metrics, penalty=penalty, pixel_scale=recipe.pixel_scale, xla=xla == "on"
     )
     environment |= {
+        "xla": xla,
         "data": dataset.source,
         "class_names": list(dataset.class_names),
         "input_shape": list(dataset.sizes.input_shape),
     }
-    run.write_json("environment.json", environment)
 
-    # Resume.
+    # Resume. Files after the restored state: a checkpoint that does not fit changes nothing.
     history: list[dict] = []
-    if resume:
-        path, arrays, meta, complaints = checkpoint.newest_intact(run.checkpoints)
-        for complaint in complaints:
-            report(f"skipped: {complaint}")
-        checkpoint.restore(parts, arrays, path)
+    if start is not None:
+        path, arrays, meta, history = start
+        kept = {part: module for part, module in parts.items() if part != "loss_scale" or "precision" not in changes}
+        checkpoint.restore(kept, arrays, path)
         progress = {name: meta[name] for name in progress}
+        clock.load_state(meta["clock"])
         for name, machine in controls.items():
             machine.load_state(meta["controls"][name])
-        # A row may be newer than the checkpoint, if the run was stopped between the two writes.
-        history = [row for row in run.read_history() if row["epoch"] <= progress["epoch"]]
-        report(f"resumed after epoch {progress['epoch']}, step {progress['step']} ({path.name})")
+    resume.record(run, environment, changes, progress["step"])
+    if history:
+        follow(history)
 
     def save(path: Path) -> None:
         states = {name: machine.state() for name, machine in controls.items()}
-        checkpoint.save(path, checkpoint.capture(parts), {**progress, "controls": states})
+        arrays = checkpoint.capture(parts)
+        checkpoint.check_finite(arrays, path)
+        checkpoint.save(path, arrays, {**progress, "controls": states, "clock": clock.state()})
 
     def save_checkpoint() -> None:
-        save(checkpoint.step_path(run.checkpoints, progress["step"]))
-        checkpoint.prune(run.checkpoints, recipe.keep_checkpoints)
+        path = checkpoint.step_path(run.checkpoints, progress["step"])
+        save(path)
+        checkpoint.prune(run.checkpoints, recipe.keep_checkpoints, newest=path)
 
     def stop_if_asked() -> None:
-        if interrupted.is_set():
-            progress["seconds"] += time.perf_counter() - begin
+        if asked.number is not None:
+            clock.lap("rest")
             save_checkpoint()
-            raise Interrupted
+            raise Interrupted(asked.number)
 
     # Epochs.
-    begin = time.perf_counter()
-    with _interruption() as interrupted:
+    with interruption() as asked:
         while progress["epoch"] < recipe.epochs and not (stopping and stopping.stopped):
-            begin = time.perf_counter()
-            done = progress["step"] - progress["epoch"] * per_epoch  # steps of this epoch, from an interrupted run
+            clock.start()
+            done = progress["examples"]  # of this epoch, from a run that was stopped inside it
             if done == 0:
                 for sums in (metrics, diagnostics):
                     if sums is not None:
@@ -158,21 +178,31 @@ def train(
                 train_split, recipe.batch_size, seed=recipe.seed, epoch=progress["epoch"], start=done
             )
             title = f"epoch {progress['epoch'] + 1}/{recipe.epochs}"
-            for inputs, labels in tqdm(batches, title, per_epoch, initial=done, leave=False, disable=None, unit="step"):
-                if recipe.schedule == "cosine":
-                    optimizer.learning_rate.assign(_cosine(recipe, progress["step"], per_epoch))
-                number = tf.constant(progress["step"], tf.int64)
-                train_step(tf.constant(inputs), tf.constant(labels), number)
+            bar = {"total": per_epoch, "initial": done // recipe.batch_size, "unit": "step"}
+            for inputs, labels in tqdm(batches, title, leave=False, disable=None, **bar):
+                if recipe.schedule == "cosine":  # by the place in the epoch, which a changed batch size does not move
+                    place = progress["epoch"] * per_epoch + progress["examples"] // recipe.batch_size
+                    optimizer.learning_rate.assign(_cosine(recipe, place, per_epoch))
+                batch = (tf.constant(inputs), tf.constant(labels), tf.constant(progress["step"], tf.int64))
+                clock.lap("data")
+                train_step(*batch)
+                clock.lap_step(inputs.shape, wait=metrics.loss.numpy)
                 progress["step"] += 1
+                progress["examples"] += len(labels)
                 stop_if_asked()
-            train_seconds = progress["seconds"] + time.perf_counter() - begin
+                if recipe.checkpoint_steps is not None and progress["step"] % recipe.checkpoint_steps == 0:
+                    clock.lap("rest")
+                    save_checkpoint()
+                    clock.lap("rest")
+            result = metrics.result()  # waits for the device
+            clock.lap("compute")
 
             # Evaluation.
             val_metrics.reset()
             for inputs, labels in evaluation_batches(validation_split, recipe.batch_size):
                 evaluation_step(tf.constant(inputs), tf.constant(labels))
                 stop_if_asked()
-            result = metrics.result() | {f"val_{name}": value for name, value in val_metrics.result().items()}
+            result |= {f"val_{name}": value for name, value in val_metrics.result().items()}
             if not math.isfinite(result["loss"]):
                 raise FloatingPointError(
                     f"the loss became {result['loss']} in epoch {progress['epoch'] + 1}: the checkpoints of earlier "
@@ -181,18 +211,22 @@ def train(
 
             # History first, best checkpoint second, checkpoint last: stopped in between, the epoch is done again.
             progress["epoch"] += 1
+            clock.lap("rest")
+            times = clock.columns(per_epoch, len(train_split))
             row = {
                 "epoch": progress["epoch"],
-                "seconds": round(progress["seconds"] + time.perf_counter() - begin, 3),
-                "steps_per_second": round(per_epoch / train_seconds, 3),
+                "seconds": times["seconds"],
+                "steps_per_second": times["steps_per_second"],
                 "learning_rate": float(optimizer.learning_rate),
                 **result,
             }
             if loss_scale is not None:
                 row |= {"loss_scale": float(loss_scale.scale), "skipped_steps": int(loss_scale.skipped_steps)}
+            row |= {name: value for name, value in times.items() if name not in row}
             if diagnostics is not None:
                 row |= diagnostics.result()
-            progress["seconds"] = 0.0
+            progress["examples"] = 0
+            clock.reset()
             history.append(row)
             run.write_history(history)
             is_best = best.update(row[recipe.monitor], progress["epoch"])
@@ -203,6 +237,7 @@ def train(
             if is_best:
                 save(run.best)
             save_checkpoint()
+            follow(history)
             report(format_row(row, recipe.epochs))
 
     # Summary.
@@ -262,33 +297,3 @@ def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Optimizer, int]:
     if recipe.schedule == "cosine":
         _cosine(recipe, 0, per_epoch)  # refuses a warm-up as long as the run
     return model, optimizer, per_epoch
-
-
-def format_row(row: dict, epochs: int) -> str:
-    """One line for one epoch of the history."""
-    top = next((name for name in row if name.startswith("val_top_")), None)
-    return (
-        f"epoch {row['epoch']:>3}/{epochs}  {row['seconds']:6.1f} s  {1000 / row['steps_per_second']:6.1f} ms/step  "
-        f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
-        f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}"
-        + (f"  {top} {row[top]:.4f}" if top else "")
-    )
-
-
-@contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event that the loop looks at between steps; a second one stops at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # signals reach the main thread alone
-        return
-
-    def handler(number, frame):
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)

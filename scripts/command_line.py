@@ -7,6 +7,7 @@ answer at once.
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 WRONG_INPUT = 2
+
+
+def stop_code(stop: BaseException) -> int:
+    """The exit code after a KeyboardInterrupt or an Interrupted of the loop: 130 by Ctrl-C, 143 by SIGTERM.
+
+    128 + the signal's number is what a shell reports for a program that a signal ended, and what Slurm and Kubernetes
+    therefore read as "it was stopped", not as "it failed".
+    """
+    return 128 + getattr(stop, "signal", signal.SIGINT)
 
 
 class Parser(argparse.ArgumentParser):

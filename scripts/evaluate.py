@@ -1,4 +1,4 @@
-"""Test metrics of a trained run, or the classes that it sees in pictures or series."""
+"""Test metrics of a trained run, the classes that it sees in pictures or series, or the run as a SavedModel."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ EXAMPLES = """\
   python scripts/evaluate.py runs/inn_cifar10 --checkpoint last --data ~/data
   python scripts/evaluate.py runs/inn_cifar10 --predict cat.png dog.jpg --top 3
   python scripts/evaluate.py runs/transformer_forda --predict engine.tsv     a class for each line
+  python scripts/evaluate.py runs/inn_cifar10 --export served/inn             tf.saved_model.load("served/inn")(images)
 """
 
 
@@ -19,13 +20,21 @@ def parser() -> command_line.Parser:
     parser.add_argument(
         "--checkpoint", choices=("best", "last"), default="best", help="the best epoch's weights or the last's"
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--predict",
         metavar="FILE",
         type=Path,
         nargs="+",
         help="name the classes of these pictures, or of the series in these .tsv files (one a line, with or without "
         "a label in front)",
+    )
+    instead.add_argument(
+        "--export",
+        metavar="DIR",
+        type=Path,
+        help="write a SavedModel that needs none of this code: uint8 images (B, H, W, 3) or float32 series (B, T, 1) "
+        "in, probabilities (B, classes) out; classes.json beside it names the classes",
     )
     parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes each one gets (default 5)")
     return parser
@@ -39,6 +48,7 @@ def main(arguments) -> int:
     from loops.data.cifar import LAYOUTS
     from loops.data.dataset import IMAGE_SIZE
     from loops.evaluation import evaluate, predict, read_images
+    from loops.export import CLASSES, export
     from loops.restore import restored_model
     from loops.runs import Run
 
@@ -50,7 +60,16 @@ def main(arguments) -> int:
     model = restored_model(run, path)
     recipe = run.recipe
 
-    if arguments.predict:
+    if arguments.export:
+        name = export(
+            model, arguments.export, sizes=run.sizes(), class_names=class_names, pixel_scale=recipe.pixel_scale
+        )
+        shape, dtype = ["B", *run.sizes().input_shape], run.sizes().input_dtype.name
+        result = {"export": str(arguments.export), "input": {"name": name, "shape": shape, "dtype": dtype}}
+        print(f"{arguments.export}: {recipe.name}, {path.name}, as a SavedModel")
+        print(f"{name} ({', '.join(map(str, shape))}) {dtype} -> probabilities (B, {len(class_names)}) float32")
+        print(f"the names of the classes are in {arguments.export / CLASSES}")
+    elif arguments.predict:
         if recipe.dataset in LAYOUTS:
             names = [{"image": str(path)} for path in arguments.predict]
             inputs = read_images(arguments.predict, IMAGE_SIZE)

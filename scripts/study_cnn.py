@@ -73,11 +73,11 @@ def main(arguments) -> int:
 
         try:
             study.run_all(arguments.out, runs, report=lambda line: print(line, flush=True), ended=ended)
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt) as stop:
             tables.write(arguments.out)
             command = shlex.join(["python", "scripts/study_cnn.py", *sys.argv[1:]])
             print(f"\ninterrupted; everything is saved. Go on with:\n  {command}", file=sys.stderr)
-            return command_line.INTERRUPTED
+            return command_line.stop_code(stop)
 
     results = tables.write(arguments.out)
     if not results:

@@ -55,10 +55,10 @@ def main(arguments) -> int:
     runs = study.plan(folder, rows, range(arguments.seeds))
     try:
         study.run_all(folder, runs, report=lambda line: print(line, flush=True))
-    except Interrupted:
+    except Interrupted as stop:
         command = shlex.join(["python", "scripts/study_series.py", *sys.argv[1:]])
         print(f"\ninterrupted; everything is saved. Go on with:\n  {command}", file=sys.stderr)
-        return command_line.INTERRUPTED
+        return command_line.stop_code(stop)
     found = study.results(runs)
     entries = []
     for name in arguments.sets:

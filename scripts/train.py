@@ -1,6 +1,7 @@
 """Train a recipe into a run folder."""
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,13 @@ EXAMPLES = """\
   python scripts/train.py transformer_forda --data ~/ucr --set dataset=ECG200 --batch-size 16
   python scripts/train.py inn_cifar10 --resume                 go on after an interruption
   python scripts/train.py inn_cifar10 --resume --epochs 100    go on for longer
+  python scripts/train.py inn_cifar10 --tensorboard            curves in runs/inn_cifar10/tensorboard
+  python scripts/train.py vit_cifar100 --precision mixed_bfloat16 --explain
+  python scripts/train.py inn_cifar10 --resume --batch-size 32 --allow-change batch_size
+
+exit codes: 0 trained to the end, 2 wrong input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM (Slurm, Kubernetes);
+after 130 and 143 everything is saved; after SIGKILL at most an epoch is done again, or N steps by
+--set checkpoint_steps=N; --resume goes on to the same bits
 """
 
 
@@ -27,12 +35,27 @@ def parser() -> command_line.Parser:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder")
+    parser.add_argument(
+        "--allow-change",
+        metavar="FIELD",
+        choices=("batch_size", "precision", "xla"),
+        action="append",
+        default=[],
+        help="let --resume change batch_size, precision or xla; may be given several times. Exactness ends there: the "
+        "run is no longer the one that its seed and recipe repeat, and environment.json says so",
+    )
     parser.add_argument("--epochs", metavar="N")
     parser.add_argument("--batch-size", metavar="N")
     parser.add_argument("--seed", metavar="N", help="decides weights, order of the batches and dropout masks")
     parser.add_argument("--precision", metavar="NAME", help="float32, mixed_bfloat16 or mixed_float16")
     parser.add_argument(
         "--xla", metavar="on|off|auto", help="compile the steps; auto measures both and takes the faster"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard event files to RUN/tensorboard")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="train nothing: print which layer computes in which dtype under the recipe's precision",
     )
     parser.add_argument(
         "--set",
@@ -46,8 +69,9 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
-    from loops import data, recipes
+    from loops import data, recipes, resume
     from loops.runs import Run
+    from loops.tensorboard import EventFiles
     from loops.train import Interrupted, prepare, train
 
     recipe = recipes.get(arguments.recipe)
@@ -55,20 +79,18 @@ def main(arguments) -> int:
     options = ("data", "epochs", "batch_size", "seed", "precision", "xla")
     settings = [(name, getattr(arguments, name)) for name in options if getattr(arguments, name) is not None]
     settings += arguments.set
+    if arguments.explain:
+        return print_dtypes(arguments, recipe.changed(settings))
+    if arguments.allow_change and not arguments.resume:
+        raise ValueError("--allow-change is for --resume: a new run may have any setting")
     if arguments.resume:
         run = Run.open(folder)
         if run.recipe.name != recipe.name:
             raise ValueError(f"{folder} holds a run of {run.recipe.name}, not of {recipe.name}: give its --out folder")
-        changed = run.recipe.changed(settings)
-        for field, value in changed.to_json().items():
-            if field != "epochs" and value != run.recipe.to_json()[field]:
-                raise ValueError(
-                    f"--resume goes on with the run's own recipe, but {field} would change from "
-                    f"{run.recipe.to_json()[field]} to {value}: leave it out, or start a new run by --out"
-                )
-        recipe = run.recipe = changed
+        recipe = run.recipe.changed(settings)
+        resume.check_changes(run.recipe, recipe, arguments.allow_change)
         dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
-        run.write_json("recipe.json", recipe.to_json())
+        run.recipe = recipe
     else:
         recipe = recipe.changed(settings)
         Run.check_new(folder)  # before a download that may take minutes
@@ -78,14 +100,33 @@ def main(arguments) -> int:
 
     print(f"{recipe.name} on {dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test examples")
     print(f"run folder {folder}", flush=True)
+    follow = EventFiles(folder / "tensorboard") if arguments.tensorboard else lambda history: None
     try:
-        summary = train(run, dataset, resume=arguments.resume, report=lambda line: print(line, flush=True))
-    except Interrupted:
+        summary = train(
+            run, dataset, resume=arguments.resume, report=lambda line: print(line, flush=True), follow=follow
+        )
+    except Interrupted as stop:
         command = ["python", "scripts/train.py", recipe.name, "--out", str(folder), "--resume"]
-        print(f"\ninterrupted; everything is saved. Go on with:\n  {shlex.join(command)}", file=sys.stderr)
-        return command_line.INTERRUPTED
+        how = "terminated" if stop.signal == signal.SIGTERM else "interrupted"
+        print(f"\n{how}; everything is saved. Go on with:\n  {shlex.join(command)}", file=sys.stderr)
+        return command_line.stop_code(stop)
     print(summary_table(summary))
     command_line.write_json(arguments.json, summary)
+    return 0
+
+
+def print_dtypes(arguments, recipe) -> int:
+    """Print in which dtypes the recipe's layers compute; nothing is trained, and nothing written but --json."""
+    from loops.explain import explain
+    from loops.restore import sizes_of
+    from tfcore.inspect.dtypes import dtype_table
+
+    if arguments.resume:
+        raise ValueError("--explain is of a recipe and its settings, not of a run: leave out --resume")
+    rows = explain(recipe, sizes_of(recipe))
+    print(f"{recipe.name} in {recipe.precision}: the floating-point dtypes of a train step, layer by layer\n")
+    print(dtype_table(rows))
+    command_line.write_json(arguments.json, [row.to_json() for row in rows])
     return 0
 
 

@@ -92,12 +92,11 @@ def test_the_newest_intact_one_is_used_and_broken_ones_are_named(tmp_path):
         checkpoint.newest_intact(tmp_path / "none")
 
 
-def test_prune_keeps_the_newest_and_clears_interrupted_writes(tmp_path):
-    for step in (9, 10, 100):
+def test_prune_keeps_the_newest_and_no_later_one_that_was_passed_over(tmp_path):
+    for step in (9, 10, 100, 101, 102):
         checkpoint.step_path(tmp_path, step).touch()
     (tmp_path / "best.npz").touch()
-    (tmp_path / "step-000000101.npz.partial").touch()
-    checkpoint.prune(tmp_path, 2)
+    checkpoint.prune(tmp_path, 2, newest=checkpoint.step_path(tmp_path, 100))
     assert sorted(os.listdir(tmp_path)) == ["best.npz", "step-000000010.npz", "step-000000100.npz"]
 
 

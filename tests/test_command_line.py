@@ -152,14 +152,33 @@ def test_a_folder_in_use_is_refused_and_untouched(call, tmp_path):
         (["convnet_cifar10", "--data", "sample"], "holds a run already"),
         (["inn_cifar10", "--resume"], "holds a run of convnet_cifar10"),
         (["convnet_cifar10", "--resume", "--batch-size", "16"], "batch_size would change from 32 to 16"),
+        (
+            ["convnet_cifar10", "--resume", "--set", "units=3", "--allow-change", "xla"],
+            "units would change from 64 to 3",
+        ),
+        (["convnet_cifar10", "--resume", "--allow-change", "units"], "choose from"),
+        (["convnet_cifar10", "--allow-change", "xla"], "--allow-change is for --resume"),
     ):
         code, _, error = call("train", *arguments, "--out", out)
-        assert (code == 2 and _is_one_line(error) and message in error and str(out) in error) or "batch" in message
+        assert code == 2 and _is_one_line(error) and message in error
+        assert str(out) in error or "holds" not in message
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
     code, _, error = call(*TRAIN, 1, "--out", tmp_path / "other")
     assert code == 2 and "is no empty folder" in error
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_change_asked_for_by_name(call, tmp_path):
+    out = tmp_path / "run"
+    call(*TRAIN, 1, "--out", out)
+    changed = ("convnet_cifar10", "--out", out, "--resume", "--epochs", 2, "--batch-size", 16)
+    code, _, error = call("train", *changed)
+    assert code == 2 and _is_one_line(error) and error.endswith("or ask for it by --allow-change batch_size\n")
+    code, text, error = call("train", *changed, "--allow-change", "batch_size")
+    assert code == 0 and "epoch   2/2" in text, error
+    assert json.loads((out / "recipe.json").read_text())["batch_size"] == 16
+    assert json.loads((out / "environment.json").read_text())["changes"] == ["batch_size 32 -> 16 at step 3"]
 
 
 def test_a_damaged_run_is_one_line(call, tmp_path):

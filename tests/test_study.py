@@ -12,6 +12,7 @@ import pytest
 from loops import checkpoint, recipes, steps, study
 from loops import train as train_module
 from loops.runs import Run
+from loops.throughput import COLUMNS
 from loops.train import Interrupted
 from tests.tiny import tiny_dataset
 
@@ -51,9 +52,8 @@ def trained(monkeypatch):
 def _outcome(folder):
     """What a run has come to: history without its times, and all weights and slots of the last checkpoint."""
     rows = Run.open(folder).read_history()
-    times = ("seconds", "steps_per_second")
     _, arrays, _, _ = checkpoint.newest_intact(folder / "checkpoints")
-    return [{k: v for k, v in row.items() if k not in times} for row in rows], arrays
+    return [{k: v for k, v in row.items() if k not in COLUMNS} for row in rows], arrays
 
 
 def _assert_same(one, other):

@@ -13,6 +13,7 @@ from loops.data.dataset import DataError, Sizes
 from loops.data.pipeline import evaluation_batches, steps_per_epoch, train_batches
 from loops.runs import Run
 from loops.steps import Metrics, make_train_step
+from loops.throughput import COLUMNS
 from loops.train import Interrupted, train
 from tests.tiny import tiny_dataset
 from tfcore import random
@@ -34,11 +35,8 @@ def _state(run):
     _, arrays, progress, complaints = checkpoint.newest_intact(run.checkpoints)
     assert not complaints
     best, best_progress = checkpoint.load(run.best)
-    history = [
-        {name: value for name, value in row.items() if name not in ("seconds", "steps_per_second")}
-        for row in run.read_history()
-    ]
-    return arrays, best, progress | {"seconds": 0}, best_progress | {"seconds": 0}, history
+    history = [{name: value for name, value in row.items() if name not in COLUMNS} for row in run.read_history()]
+    return arrays, best, progress | {"clock": 0}, best_progress | {"clock": 0}, history
 
 
 def _assert_equal(found, expected):
@@ -57,7 +55,7 @@ def test_batches_are_a_function_of_seed_and_epoch():
         return [tuple(batch) for _, batch in batches]
 
     assert [len(batch) for batch in labels(0, 0)] == [32, 32, 6]
-    assert labels(0, 0) == labels(0, 0) and labels(0, 0, start=1) == labels(0, 0)[1:]
+    assert labels(0, 0) == labels(0, 0) and labels(0, 0, start=32) == labels(0, 0)[1:]
     assert len({str(labels(seed, epoch)) for seed in (-1, 0, 1) for epoch in (0, 1)}) == 6
     chosen = np.concatenate([batch for batch, _ in train_batches(DATASET.train, 32, seed=3, epoch=5)])
     np.testing.assert_array_equal(
@@ -221,5 +219,5 @@ def test_a_step_is_traced_once_for_each_batch_shape():
     assert metrics.result().keys() == {"loss", "accuracy"} and int(metrics.examples) == 31
     with pytest.raises(RuntimeError, match="given 5, no tensor"):
         step(images[:7], labels[:7], 5)
-    with pytest.raises(RuntimeError, match=r"a third time, for .*\(3, 32, 32, 3\)"):
+    with pytest.raises(RuntimeError, match=r"once more than expected, for .*\(3, 32, 32, 3\)"):
         step(images[:3], labels[:3], tf.constant(5, tf.int64))

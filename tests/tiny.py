@@ -9,8 +9,12 @@ from loops.data.dataset import Dataset, Split
 
 
 def tiny_dataset(train: int = 70, test: int = 23) -> Dataset:
-    """The sample set cut short; 70 and 23 leave a smaller last batch for every batch size used in tests."""
-    whole = sample.images(10)
+    """The sample set of ten kinds, `shortened`."""
+    return shortened(sample.images(10), train, test)
+
+
+def shortened(whole: Dataset, train: int = 70, test: int = 23) -> Dataset:
+    """A set cut short; 70 and 23 leave a smaller last batch for every batch size used in tests."""
     return dataclasses.replace(whole, train=_first(whole.train, train), test=_first(whole.test, test))
 
 

@@ -29,6 +29,11 @@ class Sizes:
     input_shape: tuple[int, ...]
     classes: int
 
+    @property
+    def input_dtype(self) -> np.dtype:
+        """The dtype in which inputs are stored: uint8 of pixels, float32 of series."""
+        return np.dtype(np.uint8 if len(self.input_shape) == 3 else np.float32)
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:

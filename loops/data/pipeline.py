@@ -68,10 +68,10 @@ def check(split: Split, classes: int) -> None:
 def train_batches(
     split: Split, batch_size: int, *, seed: int, epoch: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (inputs, labels) of one epoch (from 0) in the order that (seed, epoch) decides, from batch `start` on."""
+    """Yield (inputs, labels) of one epoch (from 0) in the order that (seed, epoch) decides, from example `start` on."""
     # SeedSequence takes no negative numbers; the seed's 32 bits as an unsigned number keep seeds distinct.
     order = np.random.default_rng((seed % 2**32, epoch)).permutation(len(split))
-    for begin in range(start * batch_size, len(split), batch_size):
+    for begin in range(start, len(split), batch_size):
         chosen = order[begin : begin + batch_size]
         yield split.inputs[chosen], split.labels[chosen]
 

@@ -66,6 +66,7 @@ class Recipe:
     precision: str = "float32"
     xla: str = "auto"  # auto: whichever of on and off a few measured steps find faster
     keep_checkpoints: int = 2
+    checkpoint_steps: int | None = None  # save after every so many steps, too, not only after each epoch
     diagnostics: bool = False  # each layer's gradient and weight norms and running statistics in the history
 
     def __post_init__(self):
@@ -78,7 +79,7 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not -(2**31) <= self.seed < 2**31:
             raise ValueError(f"seed must fit 32 bits (-2147483648 .. 2147483647), got {self.seed}")
-        for name in ("train_examples", "top_k"):
+        for name in ("train_examples", "top_k", "checkpoint_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, or none, got {getattr(self, name)}")
         if not 0 <= self.validation < 1:
