@@ -120,6 +120,22 @@ def test_formulation_auto_folds_inputs_narrower_than_a_head():
     assert chosen == {(1, 1): "folded", (7, 7): "folded", (8, 8): "direct", (7, 9): "direct", (9, 7): "direct"}
 
 
+def test_uniform_attention_is_the_mean_of_the_values_that_a_query_may_see():
+    layer = MultiHeadAttention(width=5, heads=3, key_dim=7, formulation="uniform", key=KEY, dtype=tf.float64)
+    x = tf.random.stateless_normal((2, 13, 5), (0, 1), dtype=tf.float64)
+    mask = np.random.default_rng(0).random((2, 1, 13, 13)) < 0.6
+    values = layer.value(x).numpy()  # (2, 3, 13, 7)
+    means = np.zeros_like(values)
+    for b, n, t in np.ndindex(2, 3, 13):
+        means[b, n, t] = values[b, n, mask[b, 0, t]].mean(axis=0)
+    expected = layer.output(tf.constant(means))
+    with tf.GradientTape() as tape:
+        y = layer(x, mask=tf.constant(mask))
+    np.testing.assert_allclose(y, expected, rtol=1e-10)
+    assert not np.any(tape.gradient(y, layer.query.kernel))
+    np.testing.assert_allclose(layer.weights(x), np.full((2, 3, 13, 13), 1 / 13))
+
+
 def test_folded_attention_in_bfloat16_returns_bfloat16():
     layers = [
         MultiHeadAttention(width=3, heads=2, key_dim=8, formulation=f, key=KEY, dtype=dtype)

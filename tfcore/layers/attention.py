@@ -14,8 +14,8 @@ from tfcore.module import Module
 from tfcore.ops.attention import FORMULATIONS, attend, attend_folded, attention_weights
 from tfcore.precision import variable_dtype
 
-# What MultiHeadAttention knows: those of the op, the one that needs the projections, and a choice by the sizes.
-MULTI_HEAD_FORMULATIONS = (*FORMULATIONS, "folded", "auto")
+# What MultiHeadAttention knows: those of the op, the one that needs the projections, a choice by the sizes, a control.
+MULTI_HEAD_FORMULATIONS = (*FORMULATIONS, "folded", "auto", "uniform")
 
 
 class Projection(Module):
@@ -63,7 +63,8 @@ class MultiHeadAttention(Module):
         dropout: share of the weights dropped in training.
         site: number of this layer's dropout under a step's key.
         formulation: "direct", "chunked" or "folded", see `tfcore.ops.attention`; "auto" takes folded where the inputs
-            are narrower than a head, which makes it the cheaper one, else direct.
+            are narrower than a head, which makes it the cheaper one, else direct. "uniform" is no formulation of
+            attention but its control: every weight 1/S, whatever queries and keys say, which then never learn.
 
     Raises:
         ValueError: for sizes below 1, a rate outside [0, 1), an unknown formulation.
@@ -93,6 +94,8 @@ class MultiHeadAttention(Module):
             formulation = "folded" if max(width, context_width) < key_dim else "direct"
         self.dropout, self.site, self.formulation, self.dtype = dropout, site, formulation, dtype
         self.scale = 1.0 / math.sqrt(key_dim)
+        if formulation == "uniform":
+            self.formulation, self.scale = "direct", 0.0  # softmax of equal scores
         sizes = {"heads": heads, "head_width": key_dim, "dtype": dtype}
         self.query = Projection(width=width, merge=False, key=random.fold_in(key, 0), **sizes)
         self.key = Projection(width=context_width, merge=False, key=random.fold_in(key, 1), **sizes)
