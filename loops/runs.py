@@ -58,10 +58,8 @@ class Run:
             ValueError: if the folder holds no run, or one of an unknown recipe.
         """
         path = folder / "recipe.json"
-        if not path.is_file() and folder.is_dir() and _only_begun(folder):
-            raise ValueError(
-                f"{folder}: no run there yet: start it without --resume (again, if it was stopped at once)"
-            )
+        if not path.is_file() and folder.is_dir() and any(folder.iterdir()) and _only_begun(folder):
+            raise ValueError(f"{folder}: no run there yet: start it without --resume, again if it was stopped at once")
         if not path.is_file():
             raise ValueError(f"{folder}: no run there (no recipe.json): give the --out folder of a training")
         try:
