@@ -143,7 +143,10 @@ def _answer(worker: subprocess.Popen, contender: Contender) -> dict:
     line = worker.stdout.readline()
     if not line:
         raise ValueError(f"{contender.recipe}, {contender.label}, xla {contender.xla}: its process ended, see above")
-    return json.loads(line)
+    answer = json.loads(line)
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer
 
 
 def table(name: str, timings: dict[Contender, dict]) -> tuple[str, list[dict]]:

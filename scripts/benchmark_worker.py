@@ -22,12 +22,12 @@ def main(contender: dict) -> None:
     import numpy as np
 
     from loops import recipes
-    from loops.data import SIZES
     from loops.data.dataset import Split
+    from loops.restore import sizes_of
 
     settings = [command_line.setting(text) for text in contender["settings"]]
     recipe = recipes.get(contender["recipe"]).changed(settings)
-    sizes = SIZES[recipe.dataset]
+    sizes = sizes_of(recipe)
     rng = np.random.default_rng(0)
     if len(sizes.input_shape) == 3:
         inputs = rng.integers(0, 256, (recipe.batch_size, *sizes.input_shape)).astype(np.uint8)
@@ -37,7 +37,11 @@ def main(contender: dict) -> None:
 
     build = {"ours": our_step, "keras": keras_step}[contender["side"]]
     begin = time.perf_counter()
-    step, compiled = build(recipe, sizes, batch, contender["xla"] == "on")
+    try:
+        step, compiled = build(recipe, sizes, batch, contender["xla"] == "on")
+    except ValueError as error:
+        answer({"error": str(error)})
+        return
     step()  # traces and compiles
     compile_seconds = time.perf_counter() - begin
     step()

@@ -65,6 +65,12 @@ def test_a_race_of_two_sides(tmp_path):
     assert 50 < entry["ours_peak_mb"] < 5000 and "Keras" in answer.stdout
 
 
+def test_a_recipe_without_a_rival_ends_in_one_line():
+    command = [sys.executable, "scripts/benchmark.py", "mlp_forda", "--against", "keras", "--set", "optimizer=rmsprop"]
+    answer = subprocess.run([*command, "--batch-size", "2"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 2 and answer.stderr == "error: mlp_forda: no counterpart of optimizer rmsprop\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

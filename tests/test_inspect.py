@@ -162,3 +162,14 @@ def test_parameter_table_of_layers_and_trained():
     assert ["moving_mean", "(1,)", "1", "no"] in rows
     assert ["kernel", "(192,", "64)", "12,288", "yes"] in rows
     assert ["hidden", "12,352", "94.4", "%", "yes"] in rows
+
+
+def test_series_grid_draws_each_series_below_its_title_on_common_axes():
+    series = np.random.default_rng(0).standard_normal((7, 13))
+    figure = figures.series_grid(series, [f"class {i}" for i in range(7)], title="some series")
+    panels = figure.axes
+    assert len(panels) == 10 and not any(panel.axison for panel in panels[7:])
+    for panel, values, i in zip(panels, series, range(7), strict=False):
+        np.testing.assert_array_equal(panel.lines[0].get_ydata(), values)
+        assert panel.get_title() == f"class {i}" and panel.get_ylim() == panels[0].get_ylim()
+    assert figure.get_suptitle() == "some series"

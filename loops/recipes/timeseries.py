@@ -1,6 +1,6 @@
 """System 4: a Transformer for time series, on FordA or any other set of the UCR archive.
 
-python scripts/train.py transformer_forda --data DIR
+    python scripts/train.py transformer_forda --data DIR
     python scripts/train.py transformer_forda_mended --data DIR --set dataset=ECG200
 
 Published ("Timeseries classification with a Transformer model", Keras examples): test accuracy about 0.85, on the full

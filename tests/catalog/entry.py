@@ -75,7 +75,9 @@ def evaluate(case: Case, function: Callable, variables: list[tf.Variable]) -> tu
         # Each output element gets its own weight, so that no two gradients can be swapped unseen.
         weights = [tf.constant(rng.standard_normal(y.shape), y.dtype) for y in outputs]
         total = tf.add_n([tf.reduce_sum(w * y) for w, y in zip(weights, outputs, strict=True)])
-    return outputs, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(total, sources)]
+    # Zeros for what an output does not depend on: the reference's gradient must then be zero, too.
+    gradients = tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return outputs, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def relative_error(pairs) -> float:

@@ -52,7 +52,7 @@ SHORT_STEPS = {**EXACT_IN_FLOAT32, "learning_rate": 2.0**-17}
 WITHOUT_EFFECT = ("reduce/bias", "attention/key/bias", "cross_attention/keys/bias")
 
 
-def _case(
+def training_case(
     model,
     twin,
     images,
@@ -101,7 +101,7 @@ def _network(build, keras_build, dtype) -> Case:
     images = rng.random((220, 32, 32, 3)).astype(dtype.as_numpy_dtype)
     labels = rng.integers(0, 10, 220).astype(np.int32)
     model, twin = build(key=random.make_key(1), dtype=dtype), keras_build(dtype.name)
-    return _case(model, twin, images, labels, dtype, steps=20)
+    return training_case(model, twin, images, labels, dtype, steps=20)
 
 
 def _cnn(dtype, sizes=CNN, adam=EXACT_IN_FLOAT32, **options) -> Case:
@@ -115,7 +115,7 @@ def _cnn(dtype, sizes=CNN, adam=EXACT_IN_FLOAT32, **options) -> Case:
         if path.endswith(("gamma", "beta", "alpha")):  # their starting values would hide a swapped pair
             variable.assign_add(0.1 * random_array(tuple(variable.shape), dtype, seed=10 + i))
     biases = tuple(f"convolutions/{i}/bias" for i in range(3)) if options.get("batch_norm") == "before" else ()
-    return _case(
+    return training_case(
         model, twin, images, labels, dtype, steps=20, adam=adam, without_effect=biases, twin_ends_in_softmax=True
     )
 
@@ -141,7 +141,7 @@ def _transformer(
     mean, variance = (value.numpy() for value in model.tokens.normalization.variables)
     gelu = exact_gelu if dtype == tf.float64 else "gelu"
     twin = keras_build(sizes=sizes, mean=mean, variance=variance, gelu=gelu, dtype=dtype.name)
-    return _case(model, twin, images, labels, dtype, steps=steps, adam=adam)
+    return training_case(model, twin, images, labels, dtype, steps=steps, adam=adam)
 
 
 def _vit(dtype, sizes=VIT, **options) -> Case:

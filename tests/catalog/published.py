@@ -22,7 +22,7 @@ def published(recipe: Recipe, sizes: Sizes, inputs: np.ndarray) -> keras.Model:
             model, from_logits = build(recipe, sizes, inputs)
             break
     else:
-        raise ValueError(f"{recipe.name} has no counterpart in Keras to be timed against")
+        raise ValueError(f"{recipe.name} has no counterpart in Keras to be timed against yet: leave out --against")
     model.compile(
         optimizer=_optimizer(recipe),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits),

@@ -4,15 +4,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from loops.steps import Metrics, make_train_step
 from tests.catalog.entry import Case, Entry, random_array
-from tests.catalog.twins import EXACT_IN_FLOAT32, fit, pair_variables
+from tests.catalog.models import training_case
 from tfcore import random
 from tfcore.layers.series import RandomShift, SeriesTokens
 from tfcore.layers.transformer import AttentionBlock, PostNormBlock
 from tfcore.models.timeseries import TimeSeriesTransformer, WindowTransformer
-from tfcore.ops.activations import softmax
-from tfcore.optimizers.optimizer import Adam
 
 BATCH, STEPS = 5, 10
 SIZES = {"length": 13, "classes": 3, "blocks": 2, "heads": 3, "key_dim": 7, "hidden": 11, "head_units": 17}
@@ -122,39 +119,9 @@ def _transformer(dtype, channels, **options):
 
 
 def _case(dtype, model, twin, channels):
-    """Probabilities and gradients of a batch, then `STEPS` steps of Adam beside `keras.Model.fit`."""
     series = random_array((BATCH * STEPS, SIZES["length"], channels), dtype)
     labels = np.random.default_rng(1).integers(0, SIZES["classes"], len(series)).astype(np.int32)
-
-    def train():
-        pairs = effective(pair_variables(model, twin))
-        optimizer, metrics = Adam(model.named_trainable_variables(), **EXACT_IN_FLOAT32), Metrics()
-        step = make_train_step(model, optimizer, metrics, key=random.make_key(0))
-        losses = []
-        for i in range(STEPS):
-            metrics.reset()
-            chosen = slice(i * BATCH, (i + 1) * BATCH)
-            step(tf.constant(series[chosen]), tf.constant(labels[chosen]), tf.constant(i, tf.int64))
-            losses.append(metrics.result()["loss"])
-        theirs = fit(twin, series, labels, BATCH, dtype, EXACT_IN_FLOAT32, from_logits=False)
-        return [(losses, theirs), *pairs]
-
-    def effective(pairs):
-        # The gradient of the keys' bias is zero in exact arithmetic, and rounding is all that Adam would see of it.
-        return [pair for path, pair in pairs.items() if not path.endswith("key/bias")]
-
-    pairs = pair_variables(model, twin)
-    if getattr(
-        model.blocks[0], "skips", False
-    ):  # then these have no gradient at all; that they stand still, the steps compare
-        pairs = {path: pair for path, pair in pairs.items() if "blocks" not in path or path.endswith("beta")}
-    return Case(
-        lambda x: softmax(model(x, training=True)),
-        lambda x: twin(x, training=True),
-        (series[:BATCH],),
-        effective(pairs),
-        steps=train,
-    )
+    return training_case(model, twin, series, labels, dtype, steps=STEPS, twin_ends_in_softmax=True)
 
 
 ENTRIES = [
