@@ -29,7 +29,7 @@ def capture(parts: dict[str, Module]) -> dict[str, np.ndarray]:
     }
 
 
-def restore(parts: dict[str, Module], arrays: dict[str, np.ndarray], source: Path) -> None:
+def restore(parts: dict[str, Module], arrays: dict[str, np.ndarray], source: Path | str) -> None:
     """Assign the arrays to the parts' variables; nothing is assigned unless every one fits.
 
     Raises:

@@ -14,7 +14,7 @@ from tfcore.ops.losses import accuracy, cross_entropy_from_logits, top_k_accurac
 from tfcore.optimizers.optimizer import Optimizer
 from tfcore.precision import LossScale, all_finite, statistics_dtype
 
-Step = Callable[..., None]
+Step = Callable[..., tf.Tensor]
 Penalty = Callable[[], tf.Tensor | None]  # of the weights, (); None: nothing to add
 
 
@@ -82,7 +82,7 @@ def make_train_step(
     check_trace = _trace_guard("train step", shapes)
 
     @tf.function(jit_compile=xla, autograph=False)
-    def train_step(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> None:
+    def train_step(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         check_trace(inputs, labels, number)
         with tf.GradientTape() as tape:
             logits = model(
@@ -100,13 +100,15 @@ def make_train_step(
             gradients = loss_scale.unscale(gradients)
         if diagnostics is not None:
             diagnostics.update(gradients)
+        sound = finite = all_finite({**gradients, "loss": loss})
         if loss_scale is None:
             optimizer.apply(gradients)
         else:
-            finite = all_finite(gradients)
+            sound = finite | (loss_scale.scale > loss_scale.floor)
             optimizer.apply(gradients, condition=finite)
             loss_scale.update(finite)
         metrics.update(labels, logits, losses)
+        return sound
 
     return train_step
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from loops import checkpoint, data
 from loops.data.dataset import Dataset
+from loops.learner import prepare
 from loops.recipes.recipe import Recipe
 from loops.runs import Run, sole_owner
-from loops.train import prepare, train
+from loops.train import train
 
 # What a run that was killed in its first epoch leaves: nothing to go on with, and nothing that anyone would miss.
 FIRST_FILES = {"recipe.json", "environment.json", "history.csv", "checkpoints", ".lock"}

@@ -1,6 +1,5 @@
 """The outer loop, eager, to be read from top to bottom: what happens to a model from its seed to its summary."""
 
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,21 +8,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from loops import checkpoint, control, resume
-from loops.data.dataset import Dataset, Split
-from loops.data.pipeline import check, evaluation_batches, first, hold_out, shuffled, steps_per_epoch, train_batches
-from loops.diagnostics import Diagnostics
+from loops.data.dataset import Dataset
+from loops.data.pipeline import evaluation_batches, train_batches
 from loops.evaluation import evaluate
-from loops.optimizers import make_optimizer
-from loops.recipes.recipe import Recipe
-from loops.restore import LAYERS, fresh_model
+from loops.learner import Learner
+from loops.numerics import Watch
 from loops.runs import Run, sole_owner
 from loops.signals import Interrupted, interruption
-from loops.steps import Metrics, make_evaluation_step, make_train_step, measure_modes
 from loops.throughput import Clock, format_row
-from tfcore import random
-from tfcore.module import Module
-from tfcore.optimizers.optimizer import Optimizer
-from tfcore.precision import POLICIES, LossScale
 
 
 def train(
@@ -50,7 +42,8 @@ def train(
     Raises:
         ValueError: what `prepare` or `find_start` refuse, or if another process is at work in the run's folder.
         Interrupted: after Ctrl-C or SIGTERM; everything is saved and `resume` continues exactly there.
-        FloatingPointError: if an epoch's loss or what a checkpoint holds is not finite; the last good one is kept.
+        FloatingPointError: at the step whose loss or gradients are not finite, or if what a checkpoint would hold is
+            not; the last good one is kept.
     """
     with sole_owner(run.folder):
         for folder in (run.folder, run.checkpoints):
@@ -61,19 +54,10 @@ def train(
 def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: Callable) -> dict:
     recipe = run.recipe
 
-    # Model and state: everything that a checkpoint must hold hangs in `parts`, `controls` or `progress`.
-    key = random.make_key(recipe.seed)
-    train_split, validation_split = splits(recipe, dataset)
-    model, optimizer, per_epoch = prepare(recipe, dataset)
-    loss_scale = LossScale() if POLICIES[recipe.precision].scaled else None
-    metrics, val_metrics = Metrics(recipe.top_k), Metrics(recipe.top_k)
-    parts = {"model": model, "optimizer": optimizer, "metrics": metrics}
-    if loss_scale is not None:
-        parts["loss_scale"] = loss_scale
-    diagnostics = Diagnostics(model) if recipe.diagnostics else None
-    if diagnostics is not None:
-        parts["diagnostics"] = diagnostics
-    penalty = functools.partial(recipe.penalty, model)
+    # Model and state: everything that a checkpoint must hold hangs in `learner.parts`, `controls` or `progress`.
+    learner = Learner(recipe, dataset)
+    optimizer, loss_scale, diagnostics = learner.optimizer, learner.loss_scale, learner.diagnostics
+    per_epoch = learner.steps_per_epoch
     mode = control.mode_of(recipe.monitor)
     best = control.BestCheckpoint(mode=mode)
     stopping = plateau = None
@@ -95,38 +79,17 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     # The batch, an epoch's last, smaller one, and the last one of an epoch in which the batch size was changed.
     shapes = 3 if start is not None and start[2]["examples"] % recipe.batch_size else 2
 
-    def train_step_in(mode: str):
-        return make_train_step(
-            model,
-            optimizer,
-            metrics,
-            key=random.fold_in(key, LAYERS),
-            loss_scale=loss_scale,
-            penalty=penalty,
-            diagnostics=diagnostics,
-            pixel_scale=recipe.pixel_scale,
-            xla=mode == "on",
-            shapes=shapes,
-        )
-
     xla = recipe.xla
     if xla == "auto" and "xla" not in changes:
         xla = environment.get("xla", xla)
     if xla == "auto":
-        fresh = checkpoint.capture(parts)
-        steps = {mode: train_step_in(mode) for mode in ("off", "on")}
-        first = next(train_batches(train_split, recipe.batch_size, seed=recipe.seed, epoch=0))
-        seconds = measure_modes(steps, first)
-        checkpoint.restore(parts, fresh, run.folder)  # the measured steps never happened
+        train_step, seconds = learner.measure_xla(shapes)
         xla = min(seconds, key=seconds.get)
         environment["xla_measured_ms"] = {mode: round(1000 * value, 2) for mode, value in seconds.items()}
         report(f"xla {xla}: " + ", ".join(f"{mode} {1000 * s:.1f} ms a step" for mode, s in seconds.items()))
-        train_step = steps[xla]
     else:
-        train_step = train_step_in(xla)
-    evaluation_step = make_evaluation_step(
-        model, val_metrics, penalty=penalty, pixel_scale=recipe.pixel_scale, xla=xla == "on"
-    )
+        train_step = learner.train_step(xla=xla == "on", shapes=shapes)
+    evaluation_step = learner.evaluation_step(xla=xla == "on")
     environment |= {
         "xla": xla,
         "data": dataset.source,
@@ -138,7 +101,9 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     history: list[dict] = []
     if start is not None:
         path, arrays, meta, history = start
-        kept = {part: module for part, module in parts.items() if part != "loss_scale" or "precision" not in changes}
+        kept = {
+            part: module for part, module in learner.parts.items() if part != "loss_scale" or "precision" not in changes
+        }
         checkpoint.restore(kept, arrays, path)
         progress = {name: meta[name] for name in progress}
         clock.load_state(meta["clock"])
@@ -148,9 +113,12 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     if history:
         follow(history)
 
+    watch = Watch(run, per_epoch)
+
     def save(path: Path) -> None:
+        watch.check()
         states = {name: machine.state() for name, machine in controls.items()}
-        arrays = checkpoint.capture(parts)
+        arrays = checkpoint.capture(learner.parts)
         checkpoint.check_finite(arrays, path)
         checkpoint.save(path, arrays, {**progress, "controls": states, "clock": clock.state()})
 
@@ -171,22 +139,18 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
             clock.start()
             done = progress["examples"]  # of this epoch, from a run that was stopped inside it
             if done == 0:
-                for sums in (metrics, diagnostics):
-                    if sums is not None:
-                        sums.reset()
+                learner.start_epoch()
             batches = train_batches(
-                train_split, recipe.batch_size, seed=recipe.seed, epoch=progress["epoch"], start=done
+                learner.train_split, recipe.batch_size, seed=recipe.seed, epoch=progress["epoch"], start=done
             )
             title = f"epoch {progress['epoch'] + 1}/{recipe.epochs}"
             bar = {"total": per_epoch, "initial": done // recipe.batch_size, "unit": "step"}
             for inputs, labels in tqdm(batches, title, leave=False, disable=None, **bar):
-                if recipe.schedule == "cosine":  # by the place in the epoch, which a changed batch size does not move
-                    place = progress["epoch"] * per_epoch + progress["examples"] // recipe.batch_size
-                    optimizer.learning_rate.assign(_cosine(recipe, place, per_epoch))
+                learner.set_learning_rate(progress["epoch"], progress["examples"])
                 batch = (tf.constant(inputs), tf.constant(labels), tf.constant(progress["step"], tf.int64))
                 clock.lap("data")
-                train_step(*batch)
-                clock.lap_step(inputs.shape, wait=metrics.loss.numpy)
+                watch.add(progress["step"], train_step(*batch))
+                clock.lap_step(inputs.shape, wait=learner.metrics.loss.numpy)
                 progress["step"] += 1
                 progress["examples"] += len(labels)
                 stop_if_asked()
@@ -194,25 +158,21 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
                     clock.lap("rest")
                     save_checkpoint()
                     clock.lap("rest")
-            result = metrics.result()  # waits for the device
+            watch.check()
+            result = learner.metrics.result()  # waits for the device
             clock.lap("compute")
 
             # Evaluation.
-            val_metrics.reset()
-            for inputs, labels in evaluation_batches(validation_split, recipe.batch_size):
+            learner.val_metrics.reset()
+            for inputs, labels in evaluation_batches(learner.validation_split, recipe.batch_size):
                 evaluation_step(tf.constant(inputs), tf.constant(labels))
                 stop_if_asked()
-            result |= {f"val_{name}": value for name, value in val_metrics.result().items()}
-            if not math.isfinite(result["loss"]):
-                raise FloatingPointError(
-                    f"the loss became {result['loss']} in epoch {progress['epoch'] + 1}: the checkpoints of earlier "
-                    f"epochs are kept in {run.checkpoints}; try a lower learning_rate or --precision float32"
-                )
+            result |= {f"val_{name}": value for name, value in learner.val_metrics.result().items()}
 
             # History first, best checkpoint second, checkpoint last: stopped in between, the epoch is done again.
             progress["epoch"] += 1
             clock.lap("rest")
-            times = clock.columns(per_epoch, len(train_split))
+            times = clock.columns(per_epoch, len(learner.train_split))
             row = {
                 "epoch": progress["epoch"],
                 "seconds": times["seconds"],
@@ -244,7 +204,7 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     summary = {
         "recipe": recipe.name,
         "data": dataset.source,
-        "parameters": sum(math.prod(variable.shape) for variable in model.named_variables().values()),
+        "parameters": sum(math.prod(variable.shape) for variable in learner.model.named_variables().values()),
         "seed": recipe.seed,
         "epochs": progress["epoch"],
         "seconds": round(sum(row["seconds"] for row in history), 1),
@@ -252,48 +212,14 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
         "best": next(row for row in history if row["epoch"] == best.best_epoch),
     }
     if recipe.validation:  # the test split was never looked at: once, now, with the best epoch's weights
-        checkpoint.restore({"model": model}, checkpoint.load(run.best)[0], run.best)
+        checkpoint.restore({"model": learner.model}, checkpoint.load(run.best)[0], run.best)
         summary["test"] = evaluate(
-            model,
+            learner.model,
             dataset.test,
             classes=dataset.sizes.classes,
             batch_size=recipe.batch_size,
-            penalty=penalty,
+            penalty=learner.penalty,
             pixel_scale=recipe.pixel_scale,
         )
     run.write_json("summary.json", summary)
     return summary
-
-
-def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split]:
-    """Return (train, validation) of a recipe; without a validation share the test split validates, as published."""
-    train_split = shuffled(dataset.train, recipe.seed) if recipe.shuffle_split else dataset.train
-    if recipe.train_examples is not None:
-        train_split = first(train_split, recipe.train_examples)
-    if recipe.validation:
-        return hold_out(train_split, recipe.validation)
-    return train_split, dataset.test
-
-
-def _cosine(recipe: Recipe, step: int, per_epoch: int) -> float:
-    return control.cosine_with_warmup(
-        step, learning_rate=recipe.learning_rate, steps=recipe.epochs * per_epoch, warmup_steps=recipe.warmup_steps
-    )
-
-
-def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Optimizer, int]:
-    """Return (fresh model, its optimizer, steps an epoch) of a recipe on a data set.
-
-    Raises:
-        ValueError: for sizes, rates or a batch size that do not work: call it before anything is written.
-    """
-    train_split, validation_split = splits(recipe, dataset)
-    for split in (train_split, validation_split, dataset.test):
-        check(split, dataset.sizes.classes)
-    per_epoch = steps_per_epoch(train_split, recipe.batch_size)
-    model = fresh_model(recipe, dataset.sizes)
-    recipe.fit_statistics(model, train_split.inputs)
-    optimizer = make_optimizer(recipe, model.named_trainable_variables())
-    if recipe.schedule == "cosine":
-        _cosine(recipe, 0, per_epoch)  # refuses a warm-up as long as the run
-    return model, optimizer, per_epoch

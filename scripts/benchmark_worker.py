@@ -19,26 +19,17 @@ Compiled = tuple[Callable, tuple]  # the tf.function behind a step, and its argu
 def main(contender: dict) -> None:
     """Run the contender (the fields of benchmark.Contender) until it is told to quit."""
     command_line.import_tensorflow_quietly()
-    import numpy as np
-
     from loops import recipes
-    from loops.data.dataset import Split
-    from loops.restore import sizes_of
+    from loops.made_up import made_up_dataset
 
     settings = [command_line.setting(text) for text in contender["settings"]]
     recipe = recipes.get(contender["recipe"]).changed(settings)
-    sizes = sizes_of(recipe)
-    rng = np.random.default_rng(0)
-    if len(sizes.input_shape) == 3:
-        inputs = rng.integers(0, 256, (recipe.batch_size, *sizes.input_shape)).astype(np.uint8)
-    else:
-        inputs = rng.standard_normal((recipe.batch_size, *sizes.input_shape)).astype(np.float32)
-    batch = Split(inputs, rng.integers(0, sizes.classes, recipe.batch_size).astype(np.int32))
+    dataset = made_up_dataset(recipe)
 
     build = {"ours": our_step, "keras": keras_step}[contender["side"]]
     begin = time.perf_counter()
     try:
-        step, compiled = build(recipe, sizes, batch, contender["xla"] == "on")
+        step, compiled = build(recipe, dataset, contender["xla"] == "on")
     except ValueError as error:
         answer({"error": str(error)})
         return
@@ -65,48 +56,32 @@ def main(contender: dict) -> None:
         answer({"ms": 1000 * (time.perf_counter() - begin) / count})
 
 
-def our_step(recipe, sizes, batch, xla: bool) -> tuple[Step, Callable[[], Compiled]]:
+def our_step(recipe, dataset, xla: bool) -> tuple[Step, Callable[[], Compiled]]:
     """The step of loops/train.py."""
     import tensorflow as tf
 
-    from loops.optimizers import make_optimizer
-    from loops.restore import LAYERS, fresh_model
-    from loops.steps import Metrics, make_train_step
-    from tfcore import random
-    from tfcore.precision import POLICIES, LossScale
+    from loops.made_up import made_up_step
 
-    model = fresh_model(recipe, sizes)
-    recipe.fit_statistics(model, batch.inputs)
-    metrics = Metrics(recipe.top_k)
-    train_step = make_train_step(
-        model,
-        make_optimizer(recipe, model.named_trainable_variables()),
-        metrics,
-        key=random.fold_in(random.make_key(recipe.seed), LAYERS),
-        loss_scale=LossScale() if POLICIES[recipe.precision].scaled else None,
-        penalty=lambda: recipe.penalty(model),
-        pixel_scale=recipe.pixel_scale,
-        xla=xla,
-    )
-    inputs, labels = tf.constant(batch.inputs), tf.constant(batch.labels)
+    train_step, arguments, learner = made_up_step(recipe, dataset, xla=xla)
     state = {"step": 0}
 
     def step() -> None:
-        train_step(inputs, labels, tf.constant(state["step"], tf.int64))
+        train_step(*arguments[:-1], tf.constant(state["step"], tf.int64))
         state["step"] += 1
-        metrics.loss.numpy()  # waits for the device
+        learner.metrics.loss.numpy()  # waits for the device
 
-    return step, lambda: (train_step, (inputs, labels, tf.constant(0, tf.int64)))
+    return step, lambda: (train_step, arguments)
 
 
-def keras_step(recipe, sizes, batch, xla: bool) -> tuple[Step, Callable[[], Compiled]]:
+def keras_step(recipe, dataset, xla: bool) -> tuple[Step, Callable[[], Compiled]]:
     """The step of keras.Model.fit for the published model, from a tf.data set of one batch in memory."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     import tensorflow as tf
 
     from tests.catalog.published import published
 
-    model = published(recipe, sizes, batch.inputs)
+    batch = dataset.train
+    model = published(recipe, dataset.sizes, batch.inputs)
     model.jit_compile = xla
     inputs = batch.inputs.astype("float32") / recipe.pixel_scale if batch.inputs.dtype == "uint8" else batch.inputs
     data = iter(tf.data.Dataset.from_tensors((inputs, batch.labels)).repeat())

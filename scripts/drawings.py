@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from loops.data.cifar import LAYOUTS
 from loops.data.dataset import Dataset
+from loops.learner import splits
 from loops.recipes.recipe import Recipe
 from loops.restore import fresh_model, restored_model, sizes_of
 from loops.runs import Run
 from loops.steps import to_floats
-from loops.train import splits
 from tfcore.inspect import attention_figures, figures
 from tfcore.models.inn import Inn
 from tfcore.models.perceiver import Perceiver

@@ -70,9 +70,10 @@ def parser() -> command_line.Parser:
 
 def main(arguments) -> int:
     from loops import data, recipes, resume
+    from loops.learner import prepare
     from loops.runs import Run
     from loops.tensorboard import EventFiles
-    from loops.train import Interrupted, prepare, train
+    from loops.train import Interrupted, train
 
     recipe = recipes.get(arguments.recipe)
     folder = arguments.out or Path("runs") / recipe.name

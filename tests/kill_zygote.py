@@ -28,6 +28,7 @@ from pathlib import Path
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 from loops import checkpoint, data, recipes
+from loops import learner as learner_module
 from loops import train as train_module
 from loops.data.dataset import Dataset
 from loops.runs import Run
@@ -45,7 +46,7 @@ def note(steps: int, what: str) -> None:
 def watch(kill: dict) -> None:
     """Make this process, a child, note what it does, and die in the chosen write."""
     steps = writes = 0
-    write_atomically, make_train_step = checkpoint.write_atomically, train_module.make_train_step
+    write_atomically, make_train_step = checkpoint.write_atomically, learner_module.make_train_step
     replace = os.replace
 
     def die() -> None:
@@ -79,17 +80,18 @@ def watch(kill: dict) -> None:
     def make_watched_step(*arguments, **options):
         step = make_train_step(*arguments, **options)
 
-        def watched_step(*batch) -> None:
+        def watched_step(*batch):
             nonlocal steps
             steps += 1
             note(steps, f"step {steps}")
-            step(*batch)
+            sound = step(*batch)
             note(steps, f"after step {steps}")
+            return sound
 
         return watched_step
 
     checkpoint.write_atomically = watched_write
-    train_module.make_train_step = make_watched_step
+    learner_module.make_train_step = make_watched_step
 
 
 def train(order: dict, dataset: Dataset) -> None:

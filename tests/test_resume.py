@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-import loops.train
+import loops.learner
 from loops import checkpoint, control, resume
 from loops.recipes.recipe import Recipe
 from loops.runs import Run
@@ -40,14 +40,15 @@ def _stop_after(monkeypatch, steps, stop):
         step = make_train_step(*arguments, **options)
 
         def step_and_stop(*batch):
-            step(*batch)
+            sound = step(*batch)
             count.append(1)
             if len(count) == steps:
                 stop()
+            return sound
 
         return step_and_stop
 
-    monkeypatch.setattr(loops.train, "make_train_step", stopping)
+    monkeypatch.setattr(loops.learner, "make_train_step", stopping)
 
 
 def _kill():
@@ -198,10 +199,10 @@ def test_the_xla_mode_that_was_measured_is_kept(tmp_path, monkeypatch, mode):
         raise Killed
 
     seconds = {"on": 2.0, "off": 2.0, mode: 1.0}
-    monkeypatch.setattr(loops.train, "measure_modes", lambda *_: seconds)
+    monkeypatch.setattr(loops.learner, "measure_modes", lambda *_: seconds)
     train(run, DATASET)
-    monkeypatch.setattr(loops.train, "measure_modes", None)  # must not be called
-    monkeypatch.setattr(loops.train, "make_train_step", recording)
+    monkeypatch.setattr(loops.learner, "measure_modes", None)  # must not be called
+    monkeypatch.setattr(loops.learner, "make_train_step", recording)
     with pytest.raises(Killed):
         train(Run(run.folder, run.recipe.changed([("epochs", "2")])), DATASET, resume=True)
     assert made == [mode == "on"]
@@ -231,13 +232,14 @@ def test_another_batch_size_inside_an_epoch_shows_each_example_once(tmp_path, mo
         def record(inputs, labels, number):
             seen.append((int(number), inputs.numpy()))
             rates.append(float(optimizer.learning_rate))
-            step(inputs, labels, number)
+            sound = step(inputs, labels, number)
             if len(seen) == 1:
                 os.kill(os.getpid(), signal.SIGINT)
+            return sound
 
         return record
 
-    monkeypatch.setattr(loops.train, "make_train_step", recording)
+    monkeypatch.setattr(loops.learner, "make_train_step", recording)
     with pytest.raises(Interrupted):
         train(run, DATASET)
     train(Run(run.folder, run.recipe.changed([("batch_size", "9"), ("epochs", "2")])), DATASET, resume=True)
@@ -271,16 +273,17 @@ def test_no_checkpoint_is_written_of_weights_that_went_wrong(tmp_path, monkeypat
         step, count = make_train_step(model, *arguments, **options), []
 
         def poisoned(*batch):
-            step(*batch)
+            sound = step(*batch)
             count.append(1)
             if len(count) == 4:
                 model.named_variables()["logits/bias"].assign([np.nan] * 10)
                 if how == "signal":
                     os.kill(os.getpid(), signal.SIGINT)
+            return sound
 
         return poisoned
 
-    monkeypatch.setattr(loops.train, "make_train_step", make_poisoned_step)
+    monkeypatch.setattr(loops.learner, "make_train_step", make_poisoned_step)
     with pytest.raises(FloatingPointError, match=r"model/logits/bias holds a NaN.*step-000000004.npz is not written"):
         train(run, DATASET)
     assert checkpoint.newest_intact(run.checkpoints)[2]["step"] == 3

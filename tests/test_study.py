@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from loops import checkpoint, recipes, steps, study
-from loops import train as train_module
+from loops import learner as learner_module
 from loops.runs import Run
 from loops.throughput import COLUMNS
 from loops.train import Interrupted
@@ -85,7 +85,7 @@ def test_interrupted_and_resumed_ends_as_if_it_never_was(tmp_path, monkeypatch):
     runs = study.plan(tmp_path / "whole", ROWS, [0])
     study.run_all(tmp_path / "whole", runs)
 
-    make_train_step = train_module.make_train_step
+    make_train_step = learner_module.make_train_step
     count = 0
 
     def make_interrupting_step(*arguments, **options):
@@ -93,14 +93,15 @@ def test_interrupted_and_resumed_ends_as_if_it_never_was(tmp_path, monkeypatch):
 
         def step_and_interrupt(*batch):
             nonlocal count
-            step(*batch)
+            sound = step(*batch)
             count += 1
             if count in (2, 5, 8):  # within an epoch, at its second epoch, and in the second row
                 os.kill(os.getpid(), signal.SIGINT)
+            return sound
 
         return step_and_interrupt
 
-    monkeypatch.setattr(train_module, "make_train_step", make_interrupting_step)
+    monkeypatch.setattr(learner_module, "make_train_step", make_interrupting_step)
     runs = study.plan(tmp_path / "parts", ROWS, [0])
     lines = []
     for epochs in (0, 1, 2):
@@ -183,7 +184,7 @@ def test_one_process_at_a_time(tmp_path, trained):
 def test_auto_is_measured_once_for_all_runs(tmp_path, monkeypatch):
     measured = []
     measure = steps.measure_modes
-    monkeypatch.setattr(train_module, "measure_modes", lambda *a: measured.append(1) or measure(*a, repeats=1))
+    monkeypatch.setattr(learner_module, "measure_modes", lambda *a: measured.append(1) or measure(*a, repeats=1))
     rows = {row: dataclasses.replace(recipe, xla="auto", epochs=1) for row, recipe in ROWS.items()}
     runs = study.plan(tmp_path, rows, [0])
     study.run_all(tmp_path, runs)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+import loops.learner
 import loops.throughput
 import loops.train
 from loops.throughput import COLUMNS, Clock, format_row
@@ -83,7 +84,7 @@ def test_the_line_of_an_epoch():
 
 
 def test_the_loop_says_where_it_waits(tmp_path, monkeypatch):
-    batches, step, save = loops.train.train_batches, loops.train.make_train_step, loops.train.checkpoint.save
+    batches, step, save = loops.train.train_batches, loops.learner.make_train_step, loops.train.checkpoint.save
 
     def slow(function, seconds):
         def slowly(*arguments, **options):
@@ -98,7 +99,7 @@ def test_the_loop_says_where_it_waits(tmp_path, monkeypatch):
             yield batch
 
     monkeypatch.setattr(loops.train, "train_batches", slow_batches)
-    monkeypatch.setattr(loops.train, "make_train_step", lambda *a, **o: slow(step(*a, **o), 0.2))
+    monkeypatch.setattr(loops.learner, "make_train_step", lambda *a, **o: slow(step(*a, **o), 0.2))
     monkeypatch.setattr(loops.train.checkpoint, "save", slow(save, 0.5))
     run = _run(tmp_path / "run", ("epochs", "2"), ("checkpoint_steps", "1"))
     train(run, DATASET)

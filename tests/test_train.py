@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import loops.train
+import loops.learner
 from loops import checkpoint, recipes
 from loops.data.dataset import DataError, Sizes
 from loops.data.pipeline import evaluation_batches, steps_per_epoch, train_batches
@@ -123,12 +123,13 @@ def test_interrupted_after_every_step_and_resumed_ends_with_the_same_bits(tmp_pa
         step = make_train_step(*args, **kwargs)
 
         def step_and_interrupt(*arguments):
-            step(*arguments)
+            sound = step(*arguments)
             os.kill(os.getpid(), signal.SIGINT)
+            return sound
 
         return step_and_interrupt
 
-    monkeypatch.setattr(loops.train, "make_train_step", make_interrupting_step)
+    monkeypatch.setattr(loops.learner, "make_train_step", make_interrupting_step)
     cut = _run(tmp_path / "cut", ("precision", precision))
     for attempt in range(9):  # three epochs of three steps
         with pytest.raises(Interrupted):
@@ -145,7 +146,7 @@ def test_interrupted_in_the_evaluation(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loops.train, "make_evaluation_step", lambda *_, **__: interrupting)
+        patch.setattr(loops.learner, "make_evaluation_step", lambda *_, **__: interrupting)
         with pytest.raises(Interrupted):
             train(cut, DATASET)
     assert cut.read_history() == []
@@ -204,7 +205,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_pat
     path, arrays, progress, _ = checkpoint.newest_intact(run.checkpoints)
     arrays["model/logits/bias"][:] = np.nan
     checkpoint.save(path, arrays, progress)
-    with pytest.raises(FloatingPointError, match=r"loss became nan in epoch 2.*learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"step 3 \(epoch 2\): the loss or a gradient became NaN.*learning_rate"
+    ):
         train(longer, DATASET, resume=True)
     assert len(run.read_history()) == 1 and np.isfinite(checkpoint.load(run.best)[0]["model/logits/bias"]).all()
 

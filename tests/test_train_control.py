@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-import loops.train
+import loops.learner
 from loops import control, recipes
 from loops.data import sample
 from loops.data.dataset import DataError, Split
 from loops.data.pipeline import check, hold_out
+from loops.learner import prepare, splits
 from loops.runs import Run
 from loops.steps import make_train_step
-from loops.train import Interrupted, prepare, splits, train
+from loops.train import Interrupted, train
 from tests.test_train import _assert_equal, _run, _state
 from tests.tiny import tiny_dataset
 
@@ -118,11 +119,11 @@ def test_the_cosine_is_followed_step_by_step(tmp_path, monkeypatch):
 
         def record(*arguments):
             seen.append(float(optimizer.learning_rate))
-            step(*arguments)
+            return step(*arguments)
 
         return record
 
-    monkeypatch.setattr(loops.train, "make_train_step", recording)
+    monkeypatch.setattr(loops.learner, "make_train_step", recording)
     train(_run(tmp_path / "run", ("schedule", "cosine"), ("warmup_steps", "2"), ("epochs", "2")), DATASET)
     expected = [control.cosine_with_warmup(s, learning_rate=1e-3, steps=6, warmup_steps=2) for s in range(6)]
     assert seen == pytest.approx(expected)
@@ -149,15 +150,16 @@ def test_transformers_resume_to_the_same_bits_with_augmentation_and_dropout(tmp_
         step, count = make_train_step(*args, **kwargs), []
 
         def interrupt_at_the_third(*arguments):
-            step(*arguments)
+            sound = step(*arguments)
             count.append(1)
             if len(count) == 3:
                 raise KeyboardInterrupt  # a second Ctrl-C: at once, with nothing saved
+            return sound
 
         return interrupt_at_the_third
 
     with monkeypatch.context() as patch:
-        patch.setattr(loops.train, "make_train_step", make_interrupting_step)
+        patch.setattr(loops.learner, "make_train_step", make_interrupting_step)
         with pytest.raises((KeyboardInterrupt, Interrupted)):
             train(cut, dataset)
     train(Run.open(cut.folder), dataset, resume=True)

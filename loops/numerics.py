@@ -1,0 +1,38 @@
+"""Numbers that go wrong: a run is stopped at the step whose loss or gradients are not finite."""
+
+import tensorflow as tf
+
+from loops.runs import Run
+
+
+class Watch:
+    """Looks at each step's verdict one step later, so that a GPU is not waited for; `check` looks at the last one."""
+
+    def __init__(self, run: Run, steps_per_epoch: int):
+        self._run, self._per_epoch = run, steps_per_epoch
+        self._open: tuple[int, tf.Tensor] | None = None
+
+    def add(self, step: int, sound: tf.Tensor) -> None:
+        """Take the verdict () bool of a step (0, 1, 2 ... of the run), and look at that of the step before.
+
+        Raises:
+            FloatingPointError: as `check` does.
+        """
+        self.check()
+        self._open = step, sound
+
+    def check(self) -> None:
+        """Look at the last step's verdict.
+
+        Raises:
+            FloatingPointError: if its loss or a gradient was not finite.
+        """
+        if self._open is None:
+            return
+        (step, sound), self._open = self._open, None
+        if not sound:
+            raise FloatingPointError(
+                f"step {step} (epoch {step // self._per_epoch + 1}): the loss or a gradient became NaN or infinite: "
+                f"the checkpoints before it are kept in {self._run.checkpoints}; try a lower learning_rate or "
+                "--precision float32"
+            )
