@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from loops import checkpoint, recipes
+from loops.allocator import allocator
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
 
@@ -201,6 +202,7 @@ def environment() -> dict:
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
+        "allocator": allocator(),
         "gpus": [details.get("device_name", "unknown") for details in gpus],
         "commit": _commit(),
     }

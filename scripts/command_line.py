@@ -1,4 +1,4 @@
-"""What all scripts share: quiet TensorFlow, one-line errors, --debug and --json.
+"""What all scripts share: quiet TensorFlow, an allocator that keeps memory, one-line errors, --debug and --json.
 
 Imported before TensorFlow, which the scripts import after their arguments are parsed: `--help` and a wrong argument
 answer at once.
@@ -11,6 +11,8 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from loops.allocator import keep_memory
 
 # Warnings about missing GPUs and CPU instructions say nothing about the run; errors still show.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -83,6 +85,7 @@ def import_tensorflow_quietly() -> None:
 def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
     """Call main and exit with its code; a wrong input or a file that cannot be used ends in one line, code 2."""
     try:
+        keep_memory()
         import_tensorflow_quietly()
         code = main(arguments)
     except KeyboardInterrupt:
