@@ -1,6 +1,8 @@
 """The benchmark: what it prints and writes of given timings, and one race with real processes."""
 
+import dataclasses
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark import Contender, main, parser, ratios, sides, spread, table
+
+from loops import recipes
+from loops.learner import Learner
+from loops.made_up import made_up_dataset
+from tests.catalog.published import published
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,6 +70,35 @@ def test_a_race_of_two_sides(tmp_path):
     (entry,) = json.loads(path.read_text())
     assert entry["batch_size"] == 2 and entry["ours_ms"] > 0 and entry["low"] <= entry["ratio"] <= entry["high"]
     assert 50 < entry["ours_peak_mb"] < 5000 and "Keras" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("cnn_cifar10", {"filters": "3,5", "units": "7", "dropout": "0.5"}),
+        (
+            "vit_cifar100",
+            {"image_size": "12", "width": "8", "blocks": "1", "heads": "2", "mlp_width": "11", "head_units": "13,7"},
+        ),
+        (
+            "perceiver_cifar100",
+            {"image_size": "8", "width": "8", "latents": "5", "blocks": "1", "heads": "2", "iterations": "1"},
+        ),
+        ("mlp_forda", {}),
+    ],
+)
+def test_a_rival_has_as_many_parameters_and_takes_a_step(name, settings):
+    recipe = recipes.get(name).changed([("batch_size", "3"), *settings.items()])
+    dataset = made_up_dataset(recipe)
+    rival = published(recipe, dataset.sizes, dataset.train.inputs)
+    ours = Learner(dataclasses.replace(recipe, validation=0.0), dataset).model
+    inputs = dataset.train.inputs.astype("float32")
+    logs = rival.train_on_batch(inputs, dataset.train.labels, return_dict=True)
+    trained = sum(math.prod(variable.shape) for variable in ours.named_trainable_variables().values())
+    assert math.isfinite(logs["loss"]) and sum(math.prod(w.shape) for w in rival.trainable_weights) == trained
+    if name in ("vit_cifar100", "perceiver_cifar100"):  # in training they augment and drop, differently at each call
+        first, second = (rival(inputs, training=True).numpy() for _ in range(2))
+        assert abs(first - second).max() > 1e-3
 
 
 def test_a_recipe_without_a_rival_ends_in_one_line():

@@ -1,14 +1,21 @@
 """The published models in Keras, compiled for `fit` with a recipe's sizes, rates and optimizer: the rivals."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
 from loops.data.dataset import Sizes
+from loops.recipes.cnn import CnnRecipe
 from loops.recipes.inn import ConvNetRecipe, InnRecipe
+from loops.recipes.perceiver import PerceiverRecipe
 from loops.recipes.recipe import Recipe
 from loops.recipes.timeseries import TransformerRecipe
+from loops.recipes.vit import VitRecipe
 from tests.catalog.timeseries import keras_transformer
-from tests.catalog.twins import keras_convnet, keras_inn
+from tests.catalog.transformer_twins import KerasPerceiver, KerasVit
+from tests.catalog.twins import keras_cnn, keras_convnet, keras_inn
+from tfcore.layers.augmentation import channel_statistics
 
 
 def published(recipe: Recipe, sizes: Sizes, inputs: np.ndarray) -> keras.Model:
@@ -35,6 +42,9 @@ def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     moments = {"beta_1": recipe.beta_1, "beta_2": recipe.beta_2, "epsilon": recipe.epsilon}
     if recipe.optimizer == "adam":
         return keras.optimizers.Adam(recipe.learning_rate, **moments)
+    if recipe.optimizer in ("adamw", "lamb"):  # Keras scales the decay by the learning rate: as much arithmetic
+        kind = {"adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb}[recipe.optimizer]
+        return kind(recipe.learning_rate, weight_decay=recipe.weight_decay, **moments)
     raise ValueError(f"{recipe.name}: no counterpart of optimizer {recipe.optimizer}")
 
 
@@ -50,8 +60,49 @@ def _transformer(recipe: TransformerRecipe, sizes: Sizes, inputs: np.ndarray):
     return model, False
 
 
+def _image_model(kind: type, recipe: VitRecipe | PerceiverRecipe, inputs: np.ndarray, zoom_only: bool, **rates):
+    """A transformer of images, its augmentation by Keras's layers, as the published texts put it into the model."""
+    mean, variance = channel_statistics(inputs)
+    augment = []
+    if recipe.augmentation != "none":
+        augment = [
+            keras.layers.RandomFlip("horizontal"),
+            *([] if zoom_only else [keras.layers.RandomRotation(0.02)]),
+            keras.layers.RandomZoom(height_factor=0.2, width_factor=0.2),
+        ]
+    sizes = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    sizes["classes"] = 100 if recipe.dataset == "cifar100" else 10
+    model = kind(sizes=sizes, mean=mean, variance=variance, gelu="gelu", dtype="float32", augment=augment, **rates)
+    return model, True
+
+
+def _vit(recipe: VitRecipe, sizes: Sizes, inputs: np.ndarray):
+    if recipe.head != "flatten":
+        raise ValueError(f"{recipe.name}: no counterpart of head {recipe.head}")
+    rates = {"dropout": recipe.dropout, "head_dropout": recipe.head_dropout}
+    return _image_model(KerasVit, recipe, inputs, zoom_only=False, **rates)
+
+
+def _perceiver(recipe: PerceiverRecipe, sizes: Sizes, inputs: np.ndarray):
+    if recipe.positions != "learned":
+        raise ValueError(f"{recipe.name}: no counterpart of positions {recipe.positions}")
+    rates = {"dropout": recipe.dropout, "ffn_dropout": recipe.ffn_dropout}
+    return _image_model(KerasPerceiver, recipe, inputs, zoom_only=True, **rates)
+
+
+def _cnn(recipe: CnnRecipe, sizes: Sizes, inputs: np.ndarray):
+    if recipe.l1 or recipe.l2:
+        raise ValueError(f"{recipe.name}: no counterpart of a penalty")
+    same = ("activation", "slope", "prelu_axis", "batch_norm", "dropout", "units", "filters")
+    settings = {name: getattr(recipe, name) for name in same}
+    return keras_cnn("float32", image_size=sizes.input_shape[0], **settings), False
+
+
 BUILDERS = {
     ConvNetRecipe: lambda recipe, sizes, inputs: (keras_convnet("float32"), True),
     InnRecipe: lambda recipe, sizes, inputs: (keras_inn("float32"), True),
+    CnnRecipe: _cnn,
+    VitRecipe: _vit,
+    PerceiverRecipe: _perceiver,
     TransformerRecipe: _transformer,
 }

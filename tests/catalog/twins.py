@@ -95,8 +95,9 @@ def keras_cnn(
     slope: float = 0.01,
     prelu_axis: str | None = None,
     batch_norm: str = "none",
+    dropout: float = 0.0,
 ) -> keras.Model:
-    """The network of the chapter on improving a CNN's accuracy, softmax at the end, without dropout."""
+    """The network of the chapter on improving a CNN's accuracy, softmax at the end."""
 
     def activate(x):
         if activation == "prelu":
@@ -116,6 +117,8 @@ def keras_cnn(
             x = keras.layers.BatchNormalization(dtype=dtype)(x)
         x = keras.layers.MaxPooling2D(2, dtype=dtype)(x)
     x = keras.layers.Flatten(dtype=dtype)(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, dtype=dtype)(x)
     x = activate(keras.layers.Dense(units, dtype=dtype)(x))
     return keras.Model(inputs, keras.layers.Dense(10, activation="softmax", dtype=dtype)(x))
 
