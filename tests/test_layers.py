@@ -13,7 +13,7 @@ from tfcore.layers.normalization import BatchNorm
 from tfcore.models.cnn import ConvNet
 from tfcore.models.inn import Inn
 from tfcore.ops.convolution import convolve
-from tfcore.ops.involution import involve
+from tfcore.ops.involution import involve, involve_factored
 from tfcore.ops.losses import cross_entropy_from_logits, top_k_accuracy
 from tfcore.ops.patches import extract_patches
 from tfcore.ops.pooling import max_pool
@@ -43,7 +43,7 @@ def test_involution_has_the_published_shapes(channels, ratio, stride, side):
     assert kernel.shape == (32, side, side, 25, 1, 1)
 
 
-@pytest.mark.parametrize("formulation", ["shifted", "patches"])
+@pytest.mark.parametrize("formulation", ["shifted", "patches", "factored"])
 def test_involution_of_odd_sizes_with_stride_and_an_open_batch_size(formulation):
     layer = Involution(in_channels=6, groups=3, stride=2, formulation=formulation, key=KEY)
     traced = tf.function(layer).get_concrete_function(tf.TensorSpec((None, 11, 7, 6)))
@@ -88,6 +88,20 @@ REFUSED = {
     "reduction zero": (lambda: Involution(in_channels=3, reduction_ratio=0, key=KEY), "got 0"),
     "group order": (lambda: Involution(in_channels=6, group_order="both", key=KEY), "group_order.*'both'"),
     "formulation": (lambda: Involution(in_channels=6, formulation="fast", key=KEY), "formulation.*'fast'"),
+    "factored weights": (
+        lambda: involve_factored(IMAGE, tf.ones((2, 11, 7, 2)), tf.ones((3, 9)), tf.ones(9), kernel_size=3),
+        r"weight \(3, 9\) and bias \(9,\) must be",
+    ),
+    "factored groups": (
+        lambda: involve_factored(IMAGE, tf.ones((2, 11, 7, 2)), tf.ones((2, 63)), tf.ones(63), kernel_size=3),
+        "groups must be a divisor",
+    ),
+    "factored order": (
+        lambda: involve_factored(
+            IMAGE, tf.ones((2, 11, 7, 2)), tf.ones((2, 9)), tf.ones(9), kernel_size=3, group_order="any"
+        ),
+        "group_order.*'any'",
+    ),
     "op formulation": (
         lambda: involve(IMAGE, tf.ones((2, 11, 7, 9, 1)), kernel_size=3, formulation="fast"),
         "formulation.*'fast'",

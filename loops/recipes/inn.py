@@ -25,6 +25,8 @@ from tfcore.precision import POLICIES
 class InnRecipe(Recipe):
     """The involution network; field names as in `tfcore.models.inn.Inn`."""
 
+    variants = (("formulation=shifted",), ("formulation=patches",), ("formulation=factored",))
+
     channels: int = 3
     groups: int = 1
     kernel_size: int = 3

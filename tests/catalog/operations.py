@@ -1,5 +1,7 @@
 """Entries of `tfcore.ops`: values and gradients beside Keras's or TensorFlow's own operation."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -133,10 +135,24 @@ def _involutions() -> list[Entry]:
                     outputs.append(tf.reduce_sum(kernel[..., group] * cut[..., c], axis=3))
                 return tf.stack(outputs, axis=-1)
 
-            return Case(ours, theirs, (x, kernel))
+            if formulation != "factored":
+                return Case(ours, theirs, (x, kernel))
+
+            maps, taps = 5, size * size * groups
+            hidden = random_array((BATCH, rows, columns, maps), dtype, seed=2)
+            weight, bias = random_array((maps, taps), dtype, seed=3), random_array((taps,), dtype, seed=4)
+
+            def formed(x, hidden, weight, bias):
+                kernel = tf.tensordot(hidden, weight, 1) + bias
+                return theirs(x, tf.reshape(kernel, [BATCH, rows, columns, size * size, groups]))
+
+            geometry = {"kernel_size": size, "stride": stride, "group_order": order}
+            factored = functools.partial(involution.involve_factored, **geometry)
+            return Case(factored, formed, (x, hidden, weight, bias))
 
         name = f"ops.involve[{formulation}] {size}×{size} stride {stride} groups {groups} {order}"
-        return Entry(name, (involution.involve, involution.FORMULATIONS[formulation]), case)
+        covered = (involution.involve, involution.FORMULATIONS.get(formulation, involution.involve_factored))
+        return Entry(name, covered, case)
 
     return [
         entry(size, stride, groups, order, formulation)
@@ -149,7 +165,7 @@ def _involutions() -> list[Entry]:
             (3, 1, 2, "block"),
             (7, 2, 3, "block"),
         )
-        for formulation in involution.FORMULATIONS
+        for formulation in (*involution.FORMULATIONS, "factored")
     ]
 
 

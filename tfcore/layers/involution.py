@@ -10,7 +10,7 @@ from tfcore.layers.conv import Conv2D
 from tfcore.layers.normalization import BatchNorm
 from tfcore.module import Module
 from tfcore.ops.activations import relu
-from tfcore.ops.involution import FORMULATIONS, GROUP_ORDERS, centred_window, check_groups, involve
+from tfcore.ops.involution import FORMULATIONS, GROUP_ORDERS, centred_window, check_groups, involve, involve_factored
 from tfcore.ops.pooling import average_pool
 
 
@@ -30,7 +30,9 @@ class Involution(Module):
         stride: distance between output pixels; sizes round up, as with SAME padding.
         reduction_ratio: r, how much narrower the bottleneck is.
         group_order: "modulo" (channel c in group c mod G, as Keras) or "block" (c div (C/G), as the paper's code).
-        formulation: "shifted" or "patches", see `tfcore.ops.involution`; equal outputs and gradients.
+        formulation: "shifted", "patches" or "factored", see `tfcore.ops.involution`; equal outputs and gradients.
+            Factored, the returned kernel is not part of the output's computation: a graph that does not use it leaves
+            it out.
 
     Raises:
         ValueError: for an even kernel size, sizes below 1, groups that do not divide C, a reduction ratio above
@@ -62,7 +64,7 @@ class Involution(Module):
             )
         for name, value, known in (
             ("group_order", group_order, GROUP_ORDERS),
-            ("formulation", formulation, FORMULATIONS),
+            ("formulation", formulation, (*FORMULATIONS, "factored")),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -91,12 +93,10 @@ class Involution(Module):
         kernel = self.expand(hidden)  # (B, H', W', K·K·G)
         _, height, width, _ = kernel.shape
         kernel = tf.reshape(kernel, [-1, height, width, self.kernel_size**2, self.groups])  # (B, H', W', K·K, G)
-        output = involve(
-            x,
-            kernel,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-            group_order=self.group_order,
-            formulation=self.formulation,
-        )  # (B, H', W', C)
+        geometry = {"kernel_size": self.kernel_size, "stride": self.stride, "group_order": self.group_order}
+        if self.formulation == "factored":
+            weight, bias = tf.cast(self.expand.kernel[0, 0], self.dtype), tf.cast(self.expand.bias, self.dtype)
+            output = involve_factored(x, hidden, weight, bias, **geometry)  # (B, H', W', C)
+        else:
+            output = involve(x, kernel, formulation=self.formulation, **geometry)  # (B, H', W', C)
         return output, kernel[:, :, :, :, None, :]  # the Keras text's shape: (B, H', W', K·K, 1, G)
