@@ -33,7 +33,7 @@ class InnRecipe(Recipe):
     reduction_ratio: int = 2
     group_order: str = "modulo"
     units: int = 64
-    formulation: str = "shifted"
+    formulation: str = "factored"
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> Inn:
         return Inn(

@@ -83,12 +83,8 @@ def inspect_step(function, *args, assignment: bool = False) -> StepReport:
     if not hasattr(function, "experimental_get_compiler_ir"):
         raise TypeError(f"inspect_step takes a tf.function, got {function!r}: wrap it in tf.function")
     begin = time.perf_counter()
-    # The concrete function outside, so that the wrapper finds it traced.
+    inner, function = function, compilable(function, *args)
     concrete = function.get_concrete_function(*args)
-    inner = function
-    if not function._jit_compile or _has_defaults(function):
-        function = tf.function(lambda *inputs: inner(*inputs), jit_compile=True, autograph=False)
-        concrete = function.get_concrete_function(*args)
     traced = time.perf_counter()
     origins = Origins(concrete)
     refused = find_uncompilable(origins)
@@ -115,6 +111,14 @@ def inspect_step(function, *args, assignment: bool = False) -> StepReport:
         optimized=optimized,
         built=built,
     )
+
+
+def compilable(function, *args):
+    """Return a tf.function, traced, in the form in which inspect_step compiles it: jit-compiled, with no defaults."""
+    function.get_concrete_function(*args)  # outside, so that a wrapper finds it traced
+    if function._jit_compile and not _has_defaults(function):
+        return function
+    return tf.function(lambda *inputs: function(*inputs), jit_compile=True, autograph=False)
 
 
 def _has_defaults(function) -> bool:

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no network, no script, no fonts; light, dark and printed.
+"""A report as one HTML page that needs nothing else: no network, no fonts; light, dark and printed.
 
 All text is escaped here, so that callers hand over plain text.
 """
@@ -31,12 +31,15 @@ summary { cursor: pointer; color: var(--mark); margin: .4rem 0; }
 """
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """Return a whole page with a title (plain text) and parts, each the HTML of a function of this file."""
+def page(title: str, parts: Sequence[str], *, head: str = "") -> str:
+    """Return a whole page with a title (plain text) and parts, each the HTML of a function of this file.
+
+    `head`: HTML for the end of the page's head, such as a style of its own.
+    """
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n{head}</head>\n<body>\n<main>\n"
         f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</main>\n</body>\n</html>\n"
     )
 

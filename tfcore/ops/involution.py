@@ -101,7 +101,7 @@ def involve_factored(
     stride: int = 1,
     group_order: str = "modulo",
 ) -> tf.Tensor:
-    """`involve` with the kernel Σ_m hidden[m] · weight[m] + bias, which is never formed: affine in `hidden`, it factors.
+    """`involve` with the kernel Σ_m hidden[m] · weight[m] + bias, never formed: affine in `hidden`, it factors.
 
         y = Σ_m hidden[m] · (x ∗ weight[m]) + x ∗ bias,
 
