@@ -2,10 +2,15 @@
 
 import functools
 
+import numpy as np
+import tensorflow as tf
+
 from loops import checkpoint, control
+from loops.compilation import refusal_of_xla
 from loops.data.dataset import Dataset, Split
 from loops.data.pipeline import check, first, hold_out, shuffled, steps_per_epoch, train_batches
 from loops.diagnostics import Diagnostics
+from loops.distribution import ONE_DEVICE, Devices
 from loops.optimizers import make_optimizer
 from loops.recipes.recipe import Recipe
 from loops.restore import LAYERS, fresh_model
@@ -19,19 +24,21 @@ from tfcore.precision import POLICIES, LossScale
 class Learner:
     """Model, optimizer, loss scale, metrics and diagnostics of a recipe on a data set, as before the first step.
 
-    `parts` holds them by name: every variable that a checkpoint must keep hangs there.
+    `parts` holds them by name: every variable that a checkpoint must keep hangs there. With several `devices` each has
+    a copy of the variables.
 
     Raises:
         ValueError: what `prepare` refuses.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset):
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, dataset: Dataset, devices: Devices = ONE_DEVICE):
+        self.recipe, self.devices = recipe, devices
         self.train_split, self.validation_split = splits(recipe, dataset)
-        self.model, self.optimizer, self.steps_per_epoch = prepare(recipe, dataset)
-        self.metrics, self.val_metrics = Metrics(recipe.top_k), Metrics(recipe.top_k)
-        self.loss_scale = LossScale() if POLICIES[recipe.precision].scaled else None
-        self.diagnostics = Diagnostics(self.model) if recipe.diagnostics else None
+        with devices.scope():
+            self.model, self.optimizer, self.steps_per_epoch = prepare(recipe, dataset)
+            self.metrics, self.val_metrics = Metrics(recipe.top_k), Metrics(recipe.top_k)
+            self.loss_scale = LossScale() if POLICIES[recipe.precision].scaled else None
+            self.diagnostics = Diagnostics(self.model) if recipe.diagnostics else None
         self.penalty = functools.partial(recipe.penalty, self.model)
         parts = {
             "model": self.model,
@@ -55,22 +62,50 @@ class Learner:
             pixel_scale=self.recipe.pixel_scale,
             xla=xla,
             shapes=shapes,
+            devices=self.devices,
         )
 
     def evaluation_step(self, *, xla: bool) -> Step:
         """Return the evaluation step, which adds to `val_metrics`."""
         return make_evaluation_step(
-            self.model, self.val_metrics, penalty=self.penalty, pixel_scale=self.recipe.pixel_scale, xla=xla
+            self.model,
+            self.val_metrics,
+            penalty=self.penalty,
+            pixel_scale=self.recipe.pixel_scale,
+            xla=xla,
+            devices=self.devices,
         )
 
-    def measure_xla(self, shapes: int = 2) -> tuple[Step, dict[str, float]]:
-        """Return (the faster train step, seconds of a step by mode off and on); the measured steps never happened."""
+    def place(self, inputs: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return a batch as the steps take it."""
+        return self.devices.place(inputs), tf.constant(labels)
+
+    def refusal_of_xla(self, step: Step) -> str | None:
+        """Return in one line why XLA cannot compile a train step, or None. With several devices it is not looked at."""
+        if self.devices.replicas > 1:
+            return None
+        return refusal_of_xla(step, *self._first_batch(), tf.constant(0, tf.int64))
+
+    def measure_xla(self, shapes: int = 2) -> tuple[Step, str, dict[str, float], str]:
+        """Return (the faster train step, its mode on or off, seconds of a step by mode, the reason in words).
+
+        Off, without seconds, where XLA cannot compile the step. The measured steps never happened.
+        """
         fresh = checkpoint.capture(self.parts)
         steps = {mode: self.train_step(xla=mode == "on", shapes=shapes) for mode in ("off", "on")}
-        batch = next(train_batches(self.train_split, self.recipe.batch_size, seed=self.recipe.seed, epoch=0))
-        seconds = measure_modes(steps, batch)
+        if refusal := self.refusal_of_xla(steps["off"]):
+            return steps["off"], "off", {}, refusal
+        seconds = measure_modes(steps, self._first_batch())
+        # The mean over the workers: one choice for all of them.
+        total = self.devices.sum(list(seconds.values()))
+        seconds = {mode: value / self.devices.workers for mode, value in zip(seconds, total, strict=True)}
         checkpoint.restore(self.parts, fresh, "the state before them")
-        return steps[min(seconds, key=seconds.get)], seconds
+        mode = min(seconds, key=seconds.get)
+        return steps[mode], mode, seconds, ", ".join(f"{name} {1000 * s:.1f} ms a step" for name, s in seconds.items())
+
+    def _first_batch(self) -> tuple[tf.Tensor, tf.Tensor]:
+        split, recipe = self.train_split, self.recipe
+        return self.place(*next(train_batches(split, recipe.batch_size, seed=recipe.seed, epoch=0)))
 
     def start_epoch(self) -> None:
         """Set the epoch's sums to zero."""
@@ -105,12 +140,29 @@ def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Optimizer, int]:
     for split in (train_split, validation_split, dataset.test):
         check(split, dataset.sizes.classes)
     per_epoch = steps_per_epoch(train_split, recipe.batch_size)
+    check_division(recipe, train_split, validation_split)
     model = fresh_model(recipe, dataset.sizes)
     recipe.fit_statistics(model, train_split.inputs)
     optimizer = make_optimizer(recipe, model.named_trainable_variables())
     if recipe.schedule == "cosine":
         _cosine(recipe, 0, per_epoch)  # refuses a warm-up as long as the run
     return model, optimizer, per_epoch
+
+
+def check_division(recipe: Recipe, *divided: Split) -> None:
+    """Refuse a batch, of these splits, with fewer examples than there are replicas to divide it.
+
+    Raises:
+        ValueError: naming the batch size.
+    """
+    replicas = recipe.devices * recipe.workers
+    for split in divided:
+        smallest = len(split) % recipe.batch_size or recipe.batch_size
+        if smallest < replicas:
+            raise ValueError(
+                f"batch_size {recipe.batch_size} leaves a batch of {smallest} of {len(split)} examples, fewer than the "
+                f"{replicas} replicas: choose another --batch-size or fewer --devices"
+            )
 
 
 def _cosine(recipe: Recipe, step: int, per_epoch: int) -> float:

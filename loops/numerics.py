@@ -1,5 +1,7 @@
 """Numbers that go wrong: a run is stopped at the step whose loss or gradients are not finite."""
 
+import shlex
+
 import tensorflow as tf
 
 from loops.runs import Run
@@ -31,8 +33,10 @@ class Watch:
             return
         (step, sound), self._open = self._open, None
         if not sound:
+            run = self._run
+            command = ["python", "scripts/train.py", run.recipe.name, "--out", str(run.folder), "--debug-numerics"]
             raise FloatingPointError(
                 f"step {step} (epoch {step // self._per_epoch + 1}): the loss or a gradient became NaN or infinite: "
-                f"the checkpoints before it are kept in {self._run.checkpoints}; try a lower learning_rate or "
-                "--precision float32"
+                f"the checkpoints before it are kept in {run.checkpoints}; try a lower learning_rate or "
+                f"--precision float32; find the layer by: {shlex.join(command)}"
             )

@@ -1,14 +1,22 @@
-"""The compiled inner step: forward, tape, loss, loss scale, update, metrics, all in one `tf.function`."""
+"""The compiled inner step: forward, tape, loss, loss scale, update, metrics, all in one `tf.function`.
 
+It is written as two parts: what is computed from examples, and what is done with it. Where several devices divide a
+batch, each computes its share, the parts are summed over all, and each does the same with the sum.
+"""
+
+import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from loops.diagnostics import Diagnostics
-from tfcore import random
+from loops.distribution import ONE_DEVICE, Devices
+from tfcore import random, replicas
+from tfcore.layers.normalization import BatchNorm
 from tfcore.module import Module
 from tfcore.ops.losses import accuracy, cross_entropy_from_logits, top_k_accuracy
 from tfcore.optimizers.optimizer import Optimizer
@@ -33,13 +41,21 @@ class Metrics(Module):
         if top_k is not None:
             self.in_top_k = tf.Variable(0, dtype=tf.int64, trainable=False, name="in_top_k")
 
-    def update(self, labels: tf.Tensor, logits: tf.Tensor, losses: tf.Tensor) -> None:
-        """Add one batch: labels (B,), logits (B, classes), losses (B,)."""
-        self.loss.assign_add(tf.cast(tf.reduce_sum(losses), tf.float64))
-        self.correct.assign_add(tf.math.count_nonzero(accuracy(labels, logits)))
-        self.examples.assign_add(tf.size(losses, out_type=tf.int64))
+    def sums(self, labels: tf.Tensor, logits: tf.Tensor, losses: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return what one batch adds to each variable: labels (B,), logits (B, classes), losses (B,)."""
+        sums = {
+            "loss": tf.cast(tf.reduce_sum(losses), tf.float64),
+            "correct": tf.math.count_nonzero(accuracy(labels, logits)),
+            "examples": tf.size(losses, out_type=tf.int64),
+        }
         if self.top_k is not None:
-            self.in_top_k.assign_add(tf.math.count_nonzero(top_k_accuracy(labels, logits, k=self.top_k)))
+            sums["in_top_k"] = tf.math.count_nonzero(top_k_accuracy(labels, logits, k=self.top_k))
+        return sums
+
+    def add(self, sums: dict[str, tf.Tensor]) -> None:
+        """Add the `sums` of a batch."""
+        for name, variable in self.named_variables().items():
+            variable.assign_add(sums[name])
 
     def reset(self) -> None:
         """Start a new epoch."""
@@ -48,11 +64,20 @@ class Metrics(Module):
 
     def result(self) -> dict[str, float]:
         """Return mean loss, accuracy and top-k accuracy over all examples since the reset."""
-        examples = int(self.examples)
-        result = {"loss": float(self.loss) / examples, "accuracy": int(self.correct) / examples}
+        examples = int(self.examples.numpy()) or math.nan  # none, where loss scaling has skipped all
+        result = {"loss": float(self.loss.numpy()) / examples, "accuracy": int(self.correct.numpy()) / examples}
         if self.top_k is not None:
-            result[f"top_{self.top_k}_accuracy"] = int(self.in_top_k) / examples
+            result[f"top_{self.top_k}_accuracy"] = int(self.in_top_k.numpy()) / examples
         return result
+
+
+class Part(NamedTuple):
+    """What a train step computes from examples. The sum over the shares of a batch is what the whole batch gives."""
+
+    loss: tf.Tensor  # (), the mean over the batch, with its penalty and loss scale
+    gradients: dict[str, tf.Tensor]  # of this loss
+    sums: dict[str, tf.Tensor]  # of `Metrics`
+    statistics: dict[str, tf.Tensor]  # running ones that each share has moved by itself, times the share's weight
 
 
 def make_train_step(
@@ -67,67 +92,119 @@ def make_train_step(
     pixel_scale: float = 255.0,
     xla: bool = False,
     shapes: int = 2,
+    devices: Devices = ONE_DEVICE,
 ) -> Step:
     """Return step(inputs, labels, number): one update of `model` in place.
 
     penalty() is added to the loss, and to the loss that `metrics` report, as Keras does with its regularizers.
 
     inputs (B, ...) as stored (see `to_floats`), labels (B,), number () int64: the step's place in the run, folded into
-    `key` for the random layers. Traced once for each of at most `shapes` batch shapes.
+    `key` for the random layers. Traced once for each of at most `shapes` batch shapes. With `devices`, inputs are what
+    their `place` returns, and loss, gradients and metrics those of the whole batch, whatever its division.
 
     Raises:
         RuntimeError: from a call that would trace the step once more, or for an argument that is no tensor.
     """
-    variables = model.named_trainable_variables()
+    variables, statistics = model.named_trainable_variables(), _running_statistics(model)
     check_trace = _trace_guard("train step", shapes)
 
-    @tf.function(jit_compile=xla, autograph=False)
-    def train_step(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        check_trace(inputs, labels, number)
-        with tf.GradientTape() as tape:
-            logits = model(
-                to_floats(inputs, pixel_scale), training=True, key=random.fold_in(key, number)
-            )  # (B, classes)
-            logits = tf.cast(logits, statistics_dtype(logits.dtype))
-            losses = _add(penalty(), cross_entropy_from_logits(labels, logits))  # (B,)
-            loss = tf.reduce_mean(losses)
-            if loss_scale is not None:
-                loss *= loss_scale.scale
-        # Zeros for a variable that the loss does not depend on, such as those of a branch that is skipped.
-        found = tape.gradient(loss, list(variables.values()), unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        gradients = dict(zip(variables, found, strict=True))
+    def compute(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> Part:
+        share = replicas.current()
+        with random.draws_apart() if xla else contextlib.nullcontext():
+            with tf.GradientTape() as tape:
+                logits = model(to_floats(inputs, pixel_scale), training=True, key=random.fold_in(key, number))
+                logits = tf.cast(logits, statistics_dtype(logits.dtype))  # (B, classes)
+                losses = _add(penalty(), cross_entropy_from_logits(labels, logits))  # (B,)
+                loss = tf.reduce_mean(losses)
+                if share is not None:
+                    loss *= share.weight
+                if loss_scale is not None:
+                    loss *= loss_scale.scale
+            # Zeros for a variable that the loss does not depend on, such as those of a branch that is skipped.
+            zero = tf.UnconnectedGradients.ZERO
+            found = tape.gradient(loss, list(variables.values()), unconnected_gradients=zero)
+        divided = {} if share is None or share.sum is not None else statistics
+        return Part(
+            loss=loss,
+            gradients=dict(zip(variables, found, strict=True)),
+            sums=metrics.sums(labels, logits, losses),
+            statistics={path: variable * share.weight for path, variable in divided.items()},
+        )
+
+    def update(part: Part) -> tf.Tensor:
+        gradients = part.gradients
         if loss_scale is not None:
             gradients = loss_scale.unscale(gradients)
         if diagnostics is not None:
             diagnostics.update(gradients)
-        sound = finite = all_finite({**gradients, "loss": loss})
+        sound = finite = all_finite({**gradients, "loss": part.loss})
         if loss_scale is None:
             optimizer.apply(gradients)
         else:
             sound = finite | (loss_scale.scale > loss_scale.floor)
             optimizer.apply(gradients, condition=finite)
             loss_scale.update(finite)
-        metrics.update(labels, logits, losses)
+        sums = part.sums
+        if loss_scale is not None:  # a batch that overflows on the way forward has no loss to be counted
+            counted = tf.math.is_finite(sums["loss"])
+            sums = {name: tf.where(counted, value, tf.zeros_like(value)) for name, value in sums.items()}
+        metrics.add(sums)
+        for path, value in part.statistics.items():
+            statistics[path].assign(value)
         return sound
+
+    if devices.replicas > 1:
+        return devices.step(compute, update, check_trace, xla=xla)
+
+    @tf.function(jit_compile=xla, autograph=False)
+    def train_step(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        check_trace(inputs, labels, number)
+        return update(compute(inputs, labels, number))
 
     return train_step
 
 
 def make_evaluation_step(
-    model: Module, metrics: Metrics, *, penalty: Penalty = lambda: None, pixel_scale: float = 255.0, xla: bool = False
-) -> Callable[..., tf.Tensor]:
-    """Return step(inputs, labels) -> logits (B, classes) in float32, adding the batch to `metrics`."""
+    model: Module,
+    metrics: Metrics,
+    *,
+    penalty: Penalty = lambda: None,
+    pixel_scale: float = 255.0,
+    xla: bool = False,
+    devices: Devices = ONE_DEVICE,
+) -> Step:
+    """Return step(inputs, labels) -> logits (B, classes) in float32, adding the batch to `metrics`.
+
+    With `devices`, inputs are what their `place` returns, and the logits stay where they were computed.
+    """
     check_trace = _trace_guard("evaluation step")
+
+    def compute(inputs: tf.Tensor, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        logits = model(to_floats(inputs, pixel_scale), training=False)  # (B, classes)
+        logits = tf.cast(logits, statistics_dtype(logits.dtype))
+        return metrics.sums(labels, logits, _add(penalty(), cross_entropy_from_logits(labels, logits))), logits
+
+    if devices.replicas > 1:
+        return devices.step(lambda *batch: compute(*batch)[0], metrics.add, check_trace, xla=xla)
 
     @tf.function(jit_compile=xla, autograph=False)
     def evaluation_step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         check_trace(inputs, labels)
-        logits = model(to_floats(inputs, pixel_scale), training=False)  # (B, classes)
-        logits = tf.cast(logits, statistics_dtype(logits.dtype))
-        metrics.update(labels, logits, _add(penalty(), cross_entropy_from_logits(labels, logits)))
+        sums, logits = compute(inputs, labels)
+        metrics.add(sums)
         return logits
 
     return evaluation_step
+
+
+def _running_statistics(model: Module) -> dict[str, tf.Variable]:
+    """The variables that a model's forward pass changes, by path."""
+    return {
+        f"{path}/{name}": getattr(module, name)
+        for path, module in model.named_modules().items()
+        if isinstance(module, BatchNorm)
+        for name in ("moving_mean", "moving_variance")
+    }
 
 
 def _add(penalty: tf.Tensor | None, losses: tf.Tensor) -> tf.Tensor:
@@ -139,9 +216,9 @@ def to_floats(inputs: tf.Tensor, pixel_scale: float) -> tf.Tensor:
     return tf.cast(inputs, tf.float32) / pixel_scale if inputs.dtype == tf.uint8 else inputs
 
 
-def measure_modes(steps: dict[str, Step], batch: tuple[np.ndarray, np.ndarray], repeats: int = 5) -> dict[str, float]:
+def measure_modes(steps: dict[str, Step], batch: tuple[tf.Tensor, tf.Tensor], repeats: int = 5) -> dict[str, float]:
     """Return the median seconds of each step on one batch, compilation apart. The steps do change their model."""
-    arguments = (*map(tf.constant, batch), tf.constant(0, tf.int64))
+    arguments = (*batch, tf.constant(0, tf.int64))
     seconds = {}
     for name, step in steps.items():
         step(*arguments)  # traces, compiles and warms up

@@ -1,6 +1,8 @@
 """The outer loop, eager, to be read from top to bottom: what happens to a model from its seed to its summary."""
 
+import json
 import math
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from tqdm import tqdm
 from loops import checkpoint, control, resume
 from loops.data.dataset import Dataset
 from loops.data.pipeline import evaluation_batches, train_batches
+from loops.distribution import ONE_DEVICE, Devices
 from loops.evaluation import evaluate
 from loops.learner import Learner
 from loops.numerics import Watch
@@ -25,6 +28,7 @@ def train(
     resume: bool = False,
     report: Callable[[str], None] = lambda line: None,
     follow: Callable[[list[dict]], None] = lambda history: None,
+    devices: Devices = ONE_DEVICE,
 ) -> dict:
     """Train the run's recipe on `dataset` and return the summary (also in the run's summary.json).
 
@@ -38,24 +42,47 @@ def train(
         resume: go on from the newest intact checkpoint; from step 0 if the run was stopped before the first.
         report: called with a line of text for each epoch.
         follow: called with the history's rows so far after each epoch, once it is saved, and when a run is resumed.
+        devices: as many as the recipe says, from `loops.distribution.start`. With several workers the chief alone
+            reports, follows and writes; the others read the run's folder, too, but only to resume.
 
     Raises:
-        ValueError: what `prepare` or `find_start` refuse, or if another process is at work in the run's folder.
+        ValueError: what `prepare` or `find_start` refuse, or if another process is at work in the run's folder; if the
+            devices are not those of the recipe, or the workers do not agree.
+        ConnectionError: if another worker is lost.
         Interrupted: after Ctrl-C or SIGTERM; everything is saved and `resume` continues exactly there.
         FloatingPointError: at the step whose loss or gradients are not finite, or if what a checkpoint would hold is
             not; the last good one is kept.
     """
-    with sole_owner(run.folder):
-        for folder in (run.folder, run.checkpoints):
-            checkpoint.clear_partials(folder)
-        return _train(run, dataset, resume, report, follow)
+    recipe = run.recipe
+    if (devices.replicas, devices.workers) != (recipe.devices * recipe.workers, recipe.workers):
+        raise ValueError(
+            f"the recipe asks for {recipe.devices} devices on each of {recipe.workers} workers, but {devices.replicas} "
+            f"on {devices.workers} are here: train by scripts/train.py, which starts them (--devices, TF_CONFIG)"
+        )
+    with devices.watched():
+        if not devices.is_chief:
+            return _train(run, dataset, resume, lambda line: None, lambda history: None, devices)
+        with sole_owner(run.folder):
+            for folder in (run.folder, run.checkpoints):
+                checkpoint.clear_partials(folder)
+            return _train(run, dataset, resume, report, follow, devices)
 
 
-def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: Callable) -> dict:
+def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: Callable, devices: Devices) -> dict:
     recipe = run.recipe
 
+    # Where to go on, and with what other settings: asked for, and checked, by the caller.
+    start = resume.find_start(run, report) if resumed else None
+    environment = run.read_json("environment.json") if resumed or devices.is_chief else {}
+    changes = resume.changes(Run.open(run.folder).recipe, recipe) if resumed else {}
+    devices.agree(
+        settings=zlib.crc32(json.dumps(recipe.to_json() | {"data": None}).encode()),
+        data=zlib.crc32(dataset.train.labels.tobytes()),
+        checkpoint=start[2]["step"] if start is not None else 0,
+    )
+
     # Model and state: everything that a checkpoint must hold hangs in `learner.parts`, `controls` or `progress`.
-    learner = Learner(recipe, dataset)
+    learner = Learner(recipe, dataset, devices)
     optimizer, loss_scale, diagnostics = learner.optimizer, learner.loss_scale, learner.diagnostics
     per_epoch = learner.steps_per_epoch
     mode = control.mode_of(recipe.monitor)
@@ -70,11 +97,6 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     progress = {"epoch": 0, "step": 0, "examples": 0}  # examples: of the open epoch
     clock = Clock()
 
-    # Where to go on, and with what other settings: asked for, and checked, by the caller.
-    start = resume.find_start(run, report) if resumed else None
-    environment = run.read_json("environment.json")
-    changes = resume.changes(Run.open(run.folder).recipe, recipe)
-
     # Compiled or not: measured once, on this machine, before the first step; a resumed run keeps the choice.
     # The batch, an epoch's last, smaller one, and the last one of an epoch in which the batch size was changed.
     shapes = 3 if start is not None and start[2]["examples"] % recipe.batch_size else 2
@@ -82,19 +104,24 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     xla = recipe.xla
     if xla == "auto" and "xla" not in changes:
         xla = environment.get("xla", xla)
+    if xla == "auto" and recipe.sync_batch_norm and devices.replicas > 1:
+        xla = "off"  # its sums over the devices cannot be compiled
     if xla == "auto":
-        train_step, seconds = learner.measure_xla(shapes)
-        xla = min(seconds, key=seconds.get)
+        train_step, xla, seconds, why = learner.measure_xla(shapes)
         environment["xla_measured_ms"] = {mode: round(1000 * value, 2) for mode, value in seconds.items()}
-        report(f"xla {xla}: " + ", ".join(f"{mode} {1000 * s:.1f} ms a step" for mode, s in seconds.items()))
+        report(f"xla {xla}: {why}")
     else:
         train_step = learner.train_step(xla=xla == "on", shapes=shapes)
+        if xla == "on" and (refusal := learner.refusal_of_xla(train_step)):
+            raise ValueError(f"{refusal}; or --xla off")
     evaluation_step = learner.evaluation_step(xla=xla == "on")
     environment |= {
         "xla": xla,
         "data": dataset.source,
         "class_names": list(dataset.class_names),
         "input_shape": list(dataset.sizes.input_shape),
+        "replicas": devices.replicas,
+        "workers": devices.workers,
     }
 
     # Resume. Files after the restored state: a checkpoint that does not fit changes nothing.
@@ -109,7 +136,8 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
         clock.load_state(meta["clock"])
         for name, machine in controls.items():
             machine.load_state(meta["controls"][name])
-    resume.record(run, environment, changes, progress["step"])
+    if devices.is_chief:
+        resume.record(run, environment, changes, progress["step"])
     if history:
         follow(history)
 
@@ -120,18 +148,22 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
         states = {name: machine.state() for name, machine in controls.items()}
         arrays = checkpoint.capture(learner.parts)
         checkpoint.check_finite(arrays, path)
-        checkpoint.save(path, arrays, {**progress, "controls": states, "clock": clock.state()})
+        if devices.is_chief:
+            checkpoint.save(path, arrays, {**progress, "controls": states, "clock": clock.state()})
 
     def save_checkpoint() -> None:
         path = checkpoint.step_path(run.checkpoints, progress["step"])
         save(path)
-        checkpoint.prune(run.checkpoints, recipe.keep_checkpoints, newest=path)
+        if devices.is_chief:
+            checkpoint.prune(run.checkpoints, recipe.keep_checkpoints, newest=path)
 
     def stop_if_asked() -> None:
-        if asked.number is not None:
+        number = devices.asked(asked.number)
+        if number is not None:
             clock.lap("rest")
             save_checkpoint()
-            raise Interrupted(asked.number)
+            devices.wait()
+            raise Interrupted(number)
 
     # Epochs.
     with interruption() as asked:
@@ -145,9 +177,9 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
             )
             title = f"epoch {progress['epoch'] + 1}/{recipe.epochs}"
             bar = {"total": per_epoch, "initial": done // recipe.batch_size, "unit": "step"}
-            for inputs, labels in tqdm(batches, title, leave=False, disable=None, **bar):
+            for inputs, labels in tqdm(batches, title, leave=False, disable=None if devices.is_chief else True, **bar):
                 learner.set_learning_rate(progress["epoch"], progress["examples"])
-                batch = (tf.constant(inputs), tf.constant(labels), tf.constant(progress["step"], tf.int64))
+                batch = (*learner.place(inputs, labels), tf.constant(progress["step"], tf.int64))
                 clock.lap("data")
                 watch.add(progress["step"], train_step(*batch))
                 clock.lap_step(inputs.shape, wait=learner.metrics.loss.numpy)
@@ -165,7 +197,7 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
             # Evaluation.
             learner.val_metrics.reset()
             for inputs, labels in evaluation_batches(learner.validation_split, recipe.batch_size):
-                evaluation_step(tf.constant(inputs), tf.constant(labels))
+                evaluation_step(*learner.place(inputs, labels))
                 stop_if_asked()
             result |= {f"val_{name}": value for name, value in learner.val_metrics.result().items()}
 
@@ -177,18 +209,22 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
                 "epoch": progress["epoch"],
                 "seconds": times["seconds"],
                 "steps_per_second": times["steps_per_second"],
-                "learning_rate": float(optimizer.learning_rate),
+                "learning_rate": float(optimizer.learning_rate.numpy()),
                 **result,
             }
             if loss_scale is not None:
-                row |= {"loss_scale": float(loss_scale.scale), "skipped_steps": int(loss_scale.skipped_steps)}
+                row |= {
+                    "loss_scale": float(loss_scale.scale.numpy()),
+                    "skipped_steps": int(loss_scale.skipped_steps.numpy()),
+                }
             row |= {name: value for name, value in times.items() if name not in row}
             if diagnostics is not None:
                 row |= diagnostics.result()
             progress["examples"] = 0
             clock.reset()
             history.append(row)
-            run.write_history(history)
+            if devices.is_chief:
+                run.write_history(history)
             is_best = best.update(row[recipe.monitor], progress["epoch"])
             if stopping is not None:
                 stopping.update(row[recipe.monitor], progress["epoch"])
@@ -211,7 +247,9 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
         "last": history[-1],
         "best": next(row for row in history if row["epoch"] == best.best_epoch),
     }
-    if recipe.validation:  # the test split was never looked at: once, now, with the best epoch's weights
+    if (
+        recipe.validation and devices.is_chief
+    ):  # the test split was never looked at: once, now, with the best epoch's weights
         checkpoint.restore({"model": learner.model}, checkpoint.load(run.best)[0], run.best)
         summary["test"] = evaluate(
             learner.model,
@@ -221,5 +259,7 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
             penalty=learner.penalty,
             pixel_scale=recipe.pixel_scale,
         )
-    run.write_json("summary.json", summary)
+    if devices.is_chief:
+        run.write_json("summary.json", summary)
+    devices.wait()
     return summary

@@ -17,6 +17,8 @@ EXAMPLES = """\
   python scripts/train.py inn_cifar10 --tensorboard            curves in runs/inn_cifar10/tensorboard
   python scripts/train.py vit_cifar100 --precision mixed_bfloat16 --explain
   python scripts/train.py inn_cifar10 --resume --batch-size 32 --allow-change batch_size
+  python scripts/train.py vit_cifar100 --devices 4             each batch divided among 4 GPUs
+  python scripts/train.py inn_cifar10 --out runs/wide --debug-numerics   a NaN stopped it: in which layer?
 
 exit codes: 0 trained to the end, 2 wrong input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM (Slurm, Kubernetes);
 after 130 and 143 everything is saved; after SIGKILL at most an epoch is done again, or N steps by
@@ -38,11 +40,11 @@ def parser() -> command_line.Parser:
     parser.add_argument(
         "--allow-change",
         metavar="FIELD",
-        choices=("batch_size", "precision", "xla"),
+        choices=("batch_size", "precision", "xla", "devices", "workers"),
         action="append",
         default=[],
-        help="let --resume change batch_size, precision or xla; may be given several times. Exactness ends there: the "
-        "run is no longer the one that its seed and recipe repeat, and environment.json says so",
+        help="let --resume change batch_size, precision, xla, devices or workers; may be given several times. "
+        "Exactness ends there: the run is no longer what its seed and recipe repeat; environment.json says so",
     )
     parser.add_argument("--epochs", metavar="N")
     parser.add_argument("--batch-size", metavar="N")
@@ -51,11 +53,23 @@ def parser() -> command_line.Parser:
     parser.add_argument(
         "--xla", metavar="on|off|auto", help="compile the steps; auto measures both and takes the faster"
     )
+    parser.add_argument(
+        "--devices",
+        metavar="N",
+        help="divide each batch among N GPUs (without a GPU: N parts of the CPU, to try it); on several machines start "
+        "the same command on each, with TF_CONFIG in the environment",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard event files to RUN/tensorboard")
     parser.add_argument(
         "--explain",
         action="store_true",
         help="train nothing: print which layer computes in which dtype under the recipe's precision",
+    )
+    parser.add_argument(
+        "--debug-numerics",
+        action="store_true",
+        help="train nothing: repeat the run's steps after its newest checkpoint, up to the first whose loss, gradients "
+        "or weights are not finite, and name the layer and the tensor where that begins; writes nothing to the run",
     )
     parser.add_argument(
         "--set",
@@ -69,7 +83,7 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
-    from loops import data, recipes, resume
+    from loops import data, distribution, recipes, resume
     from loops.learner import prepare
     from loops.runs import Run
     from loops.tensorboard import EventFiles
@@ -77,34 +91,55 @@ def main(arguments) -> int:
 
     recipe = recipes.get(arguments.recipe)
     folder = arguments.out or Path("runs") / recipe.name
-    options = ("data", "epochs", "batch_size", "seed", "precision", "xla")
+    options = ("data", "epochs", "batch_size", "seed", "precision", "xla", "devices")
     settings = [(name, getattr(arguments, name)) for name in options if getattr(arguments, name) is not None]
     settings += arguments.set
     if arguments.explain:
         return print_dtypes(arguments, recipe.changed(settings))
+    if arguments.debug_numerics:
+        return print_diagnosis(arguments, folder, settings)
     if arguments.allow_change and not arguments.resume:
         raise ValueError("--allow-change is for --resume: a new run may have any setting")
+    workers, index = distribution.workers()
+    settings.insert(0, ("workers", str(workers)))
+    if workers > 1:
+        print(
+            f"worker {index} of {workers}: waits for the others of TF_CONFIG (till then only SIGKILL ends it)",
+            flush=True,
+        )
     if arguments.resume:
+        if index > 0 and not (folder / "recipe.json").exists():
+            raise ValueError(f"{folder}: worker {index} finds no run: put it in a file system that all workers share")
         run = Run.open(folder)
         if run.recipe.name != recipe.name:
             raise ValueError(f"{folder} holds a run of {run.recipe.name}, not of {recipe.name}: give its --out folder")
         recipe = run.recipe.changed(settings)
         resume.check_changes(run.recipe, recipe, arguments.allow_change)
+        devices = distribution.start(recipe)
         dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
         run.recipe = recipe
     else:
         recipe = recipe.changed(settings)
-        Run.check_new(folder)  # before a download that may take minutes
+        devices = distribution.start(recipe)
+        if devices.is_chief:
+            Run.check_new(folder)  # before a download that may take minutes
         dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
         prepare(recipe, dataset)  # what the model, the optimizer or the data refuse, they refuse here
-        run = Run.create(folder, recipe)
+        run = Run.create(folder, recipe) if devices.is_chief else Run(folder, recipe)
 
+    if not devices.is_chief:
+        return follow_chief(run, dataset, arguments, devices)
     print(f"{recipe.name} on {dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test examples")
     print(f"run folder {folder}", flush=True)
     follow = EventFiles(folder / "tensorboard") if arguments.tensorboard else lambda history: None
     try:
         summary = train(
-            run, dataset, resume=arguments.resume, report=lambda line: print(line, flush=True), follow=follow
+            run,
+            dataset,
+            resume=arguments.resume,
+            report=lambda line: print(line, flush=True),
+            follow=follow,
+            devices=devices,
         )
     except Interrupted as stop:
         command = ["python", "scripts/train.py", recipe.name, "--out", str(folder), "--resume"]
@@ -113,6 +148,17 @@ def main(arguments) -> int:
         return command_line.stop_code(stop)
     print(summary_table(summary))
     command_line.write_json(arguments.json, summary)
+    return 0
+
+
+def follow_chief(run, dataset, arguments, devices) -> int:
+    """Train as one of several workers, of which another prints and writes."""
+    from loops.train import Interrupted, train
+
+    try:
+        train(run, dataset, resume=arguments.resume, devices=devices)
+    except Interrupted as stop:
+        return command_line.stop_code(stop)
     return 0
 
 
@@ -129,6 +175,56 @@ def print_dtypes(arguments, recipe) -> int:
     print(dtype_table(rows))
     command_line.write_json(arguments.json, [row.to_json() for row in rows])
     return 0
+
+
+def print_diagnosis(arguments, folder: Path, settings: list[tuple[str, str]]) -> int:
+    """Print where a run's numbers go wrong; the run folder stays as it is."""
+    from loops import data
+    from loops.debugging import debug_numerics
+    from loops.runs import Run
+
+    if arguments.resume or settings:
+        raise ValueError("--debug-numerics repeats the run in --out as it is: leave out --resume and all settings")
+    run = Run.open(folder)
+    if run.recipe.name != arguments.recipe:
+        raise ValueError(f"{folder} holds a run of {run.recipe.name}, not of {arguments.recipe}: give its --out folder")
+    recipe = run.recipe
+    dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+    diagnosis = debug_numerics(run, dataset, report=lambda line: print(line, flush=True))
+    first, last = diagnosis.first, diagnosis.last
+    steps = f"step {first}" if first == last else f"steps {first} to {last}"
+    if last < first:
+        print(f"the run has come to its end after {first} steps: none is left to repeat")
+    elif diagnosis.step is None:
+        print(f"{steps}: loss, gradients and weights stay finite to the end of the epoch")
+    else:
+        print(f"{steps} repeated: numbers go wrong in step {diagnosis.step}")
+        print(diagnosis_table(diagnosis))
+    command_line.write_json(arguments.json, diagnosis.to_json())
+    return 0
+
+
+def diagnosis_table(diagnosis) -> str:
+    """The first tensor that is not finite, line by line."""
+    finding, rows = diagnosis.finding, []
+    if finding is not None:
+        rows = [
+            ("layer", f"{finding.layer or 'outside of all layers'}, {finding.phase}"),
+            ("operation", " in ".join((finding.op_type, *reversed(finding.within)))),
+            ("variable", finding.variable),
+            ("line", finding.source),
+            ("tensor", str(finding.output)),
+            *(("from", str(contents)) for contents in finding.inputs),
+            ("examples", some(diagnosis.examples, all_of=finding.output.shape[:1])),
+        ]
+    return "\n".join(f"  {name:10}{text}" for name, text in (*rows, ("try", diagnosis.hint)) if text)
+
+
+def some(examples: tuple[int, ...], all_of: tuple[int, ...]) -> str:
+    """The first of many numbers; or that they are the whole batch."""
+    if (len(examples),) == all_of:
+        return "all of the batch"
+    return ", ".join(map(str, examples[:8])) + (", ..." if examples[8:] else "")
 
 
 def summary_table(summary: dict) -> str:

@@ -74,6 +74,14 @@ def test_in_mixed_precision_sums_are_float32_and_products_are_not(name, precisio
     assert "Dense" in kinds and (name == "mlp_forda" or kinds & {"LayerNorm", "BatchNorm", "Conv2D"})
 
 
+@pytest.mark.parametrize("precision", sorted(HALVES))
+@pytest.mark.parametrize("name", sorted(set(recipes.RECIPES) - {"inn_cifar10", "transformer_forda"}))
+def test_gradients_are_added_up_in_float32(name, precision):
+    """But for short sums: the involution's over the channels of a group, folded attention's over the heads."""
+    computes = _rows(name, precision)["gradients"].computes
+    assert "Sum" in computes["float32"] and "Sum" not in computes[HALVES[precision]]
+
+
 def test_a_loops_body_counts():
     """Chunked attention computes inside a while loop, which appears in the graph as one operation."""
     settings = ["image_size=24", "patch_size=2", "formulation=chunked"]  # 144 keys: two blocks

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfcore import initializers, random
 
+SHAPES = [(5, 3), (11, 7, 5), (13,)]
 MODES = {
     "eager": lambda function: function,
     "graph": tf.function,
@@ -23,6 +24,30 @@ def test_bits_and_masks_are_equal_in_every_mode(mode):
     step = tf.constant(123456789012, tf.int64)  # a step beyond 32 bits still gives a key
     for expected, found in zip(draw(step), MODES[mode](draw)(step), strict=True):
         np.testing.assert_array_equal(expected, found)
+
+
+def _run(size: tf.Tensor) -> int:
+    with tf.compat.v1.Session(graph=size.graph) as session:
+        return int(np.prod(session.run(size)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_draws_apart_are_the_same_bits_of_different_sizes(mode):
+    def draw(number):
+        key = random.fold_in(random.make_key(7), number)
+        return [random.keep_mask(random.fold_in(key, site), shape, 0.3) for site in range(3) for shape in SHAPES]
+
+    def draw_apart(number):
+        with random.draws_apart():
+            return draw(number)
+
+    number = tf.constant(5, tf.int64)
+    for expected, found in zip(draw(number), MODES[mode](draw_apart)(number), strict=True):
+        np.testing.assert_array_equal(expected, found)
+    graph = tf.function(draw_apart).get_concrete_function(number).graph
+    drawn = [op for op in graph.get_operations() if op.type == "StatelessRandomUniformFullIntV2"]
+    counts = [count for op in drawn if (count := _run(op.inputs[0])) > 4]  # fold_in draws 4
+    assert len(counts) == 3 * len(SHAPES) == len(set(counts))
 
 
 def test_keys_differ_by_seed_step_and_site():

@@ -12,6 +12,7 @@ from tests.catalog import (
     models,
     operations,
     optimizers,
+    parameters,
     sequence,
     timeseries,
 )
@@ -19,7 +20,18 @@ from tests.catalog.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
-    for group in (operations, activations, layers, sequence, attention, augmentation, models, timeseries, optimizers)
+    for group in (
+        operations,
+        parameters,
+        activations,
+        layers,
+        sequence,
+        attention,
+        augmentation,
+        models,
+        timeseries,
+        optimizers,
+    )
     for entry in group.ENTRIES
 }
 FULL_SIZE: dict[str, Entry] = {entry.name: entry for entry in models.FULL_SIZE}

@@ -55,8 +55,8 @@ def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[Row]:
     """Return a row for each module of `model`, then rows for loss, gradients and update.
 
     trace() traces a step that calls the model, and returns its graph. What it makes before the first gradient stands in
-    the rows of the layers and `loss`, the gradients' own operations in `gradients`, and what follows them (optimizer,
-    loss scale, metrics) in `update`.
+    the rows of the layers and `loss`, the gradients' own operations in `gradients`, as far as a result depends on them,
+    and what follows them (optimizer, loss scale, metrics) in `update`.
     """
     rows = {
         path or "model": Row(path or "model", type(module).__name__, variables=_own_dtypes(module))
@@ -76,9 +76,11 @@ def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[Row]:
     scopes = {scope: path or "model" for scope, path in module_scopes(graph).items()}
     definition = graph.as_graph_def()
     functions = {function.signature.name: function.node_def for function in definition.library.function}
-    phase = "loss"
+    phase, read = "loss", _read(graph)
     for node in definition.node:
         phase = _phase(node.name, phase)
+        if phase == "gradients" and node.name not in read:
+            continue
         layer = _innermost(node.name, scopes) if phase == "loss" else None
         row = rows[layer] if layer else around[phase]
         for inner in _with_bodies(node, functions):
@@ -127,6 +129,22 @@ def _phase(name: str, phase: str) -> str:
     if phase == "loss" and name.startswith("gradient_tape/"):
         return "gradients"
     return "update" if name.startswith("update/") else phase
+
+
+def _read(graph: tf.Graph) -> set[str]:
+    """The names of the operations that a result depends on: an output of the graph, or what a variable is set to.
+
+    The tape makes gradients of constants, too, such as that of a dropout's rate; TensorFlow runs none of them.
+    """
+    waiting = [op for op in graph.get_operations() if op.type.startswith("Assign")]
+    waiting += [tensor.op for tensor in graph.outputs]
+    found: set[str] = set()
+    while waiting:
+        op = waiting.pop()
+        if op.name not in found:
+            found.add(op.name)
+            waiting += [tensor.op for tensor in op.inputs]
+    return found
 
 
 def _innermost(name: str, scopes: dict[str, str]) -> str | None:

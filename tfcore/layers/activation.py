@@ -70,4 +70,4 @@ class PRelu(Module):
         self.alpha = tf.Variable(tf.fill(learned, tf.constant(initial_slope, variable_dtype(dtype))), name="alpha")
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        return activations.prelu(tf.cast(x, self.dtype), tf.cast(self.alpha, self.dtype))
+        return activations.prelu(tf.cast(x, self.dtype), self.alpha)

@@ -12,6 +12,7 @@ from tfcore import random
 from tfcore.initializers import glorot_uniform
 from tfcore.module import Module
 from tfcore.ops.attention import FORMULATIONS, attend, attend_folded, attention_weights
+from tfcore.ops.parameters import add_parameter
 from tfcore.precision import variable_dtype
 
 # What MultiHeadAttention knows: those of the op, the one that needs the projections, a choice by the sizes, a control.
@@ -42,11 +43,10 @@ class Projection(Module):
         return tf.cast(self.kernel, self.dtype), tf.cast(self.bias, self.dtype)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        kernel, bias = self.weights()
-        x = tf.cast(x, self.dtype)
+        x, kernel = tf.cast(x, self.dtype), tf.cast(self.kernel, self.dtype)
         if self.merge:
-            return tf.einsum("bntd,ndw->btw", x, kernel) + bias  # (B, N, T, d) x (N, d, D) -> (B, T, D)
-        return tf.einsum("btw,wnd->bntd", x, kernel) + bias[:, None, :]  # (B, T, D) x (D, N, d) -> (B, N, T, d)
+            return add_parameter(tf.einsum("bntd,ndw->btw", x, kernel), self.bias)  # (B, N, T, d) -> (B, T, D)
+        return add_parameter(tf.einsum("btw,wnd->bntd", x, kernel), self.bias[:, None, :])  # (B, T, D) -> (B, N, T, d)
 
 
 class MultiHeadAttention(Module):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfcore.initializers import Initializer, glorot_uniform
 from tfcore.module import Module
 from tfcore.ops.convolution import FORMULATIONS, convolve
+from tfcore.ops.parameters import add_parameter
 from tfcore.ops.patches import Window
 from tfcore.precision import variable_dtype
 
@@ -55,4 +56,4 @@ class Conv2D(Module):
             dilation=self.dilation,
             formulation=self.formulation,
         )  # (B, H', W', filters)
-        return y + tf.cast(self.bias, self.dtype)
+        return add_parameter(y, self.bias)

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfcore import replicas
 from tfcore.module import Module
 from tfcore.ops.normalization import batch_norm, layer_norm, moments, moving_average
 from tfcore.precision import statistics_dtype, variable_dtype
@@ -11,7 +12,8 @@ class BatchNorm(Module):
     """Batch normalization of (..., channels) over all leading axes (Ioffe and Szegedy 2015), as Keras keeps it.
 
     Training normalizes with the batch's own mean and population variance and moves the running statistics towards
-    them; inference uses the running statistics.
+    them; inference uses the running statistics. Where replicas divide the batch, each normalizes with the statistics of
+    its share, or, if they synchronize (`tfcore.replicas`), of the whole batch.
 
     Weights: `gamma` (channels,) ones, `beta` zeros; not trained: `moving_mean` zeros, `moving_variance` ones.
 
@@ -40,9 +42,11 @@ class BatchNorm(Module):
     def __call__(self, x: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         x = tf.cast(x, statistics_dtype(self.dtype))
         if training:
-            mean, variance = moments(x)  # (C,), (C,)
-            self.moving_mean.assign(moving_average(self.moving_mean, mean, self.momentum))
-            self.moving_variance.assign(moving_average(self.moving_variance, variance, self.momentum))
+            mean, variance = moments(x, mean_of=replicas.batch_mean)  # (C,), (C,)
+            for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moved = moving_average(average, value, self.momentum)
+                # A batch that overflowed in float16: loss scaling skips its step, and it must leave nothing behind.
+                average.assign(tf.where(tf.math.is_finite(moved), moved, average))
         else:
             # Read here: a variable handed on could be read after another step has changed it.
             mean, variance = tf.identity(self.moving_mean), tf.identity(self.moving_variance)

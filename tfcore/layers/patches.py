@@ -9,6 +9,7 @@ from tfcore import random
 from tfcore.layers.dense import Dense
 from tfcore.layers.embedding import Embedding
 from tfcore.module import Module
+from tfcore.ops.parameters import add_parameter
 from tfcore.ops.patches import extract_patches
 from tfcore.ops.positions import fourier_features
 
@@ -84,7 +85,7 @@ class PatchEncoder(Module):
     def __call__(self, patches: tf.Tensor) -> tf.Tensor:
         patches = tf.cast(patches, self.dtype)
         if self.position is not None:
-            return self.projection(patches) + self.position()  # (B, T, width) + (T, width)
+            return add_parameter(self.projection(patches), self.position())  # (B, T, width) + (T, width)
         batch = tf.shape(patches)[0]
         features = tf.broadcast_to(self.features, [batch, *self.features.shape])  # (B, T, 4·bands + 2)
         return self.projection(tf.concat([patches, features], axis=2))  # (B, T, width)

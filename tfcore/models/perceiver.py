@@ -14,6 +14,7 @@ from tfcore.layers.normalization import LayerNorm
 from tfcore.layers.tokens import ImageTokens
 from tfcore.layers.transformer import PreNormBlock
 from tfcore.module import Module
+from tfcore.ops.parameters import add_parameter, broadcast_parameter
 from tfcore.ops.pooling import global_average_pool
 from tfcore.precision import variable_dtype
 
@@ -70,7 +71,7 @@ class CrossAttention(Module):
     ) -> tf.Tensor:
         latents = self.latent_norm(latents)  # (B or 1, L, D)
         x = self.attention(self._query(latents, keys), keys, values, training=training, key=key)  # (B, L, D)
-        x = self.norm(x + latents)
+        x = self.norm(add_parameter(x, latents))
         return self.feed_forward(x, training=training, key=key) + x  # (B, L, D)
 
     def weights(self, latents: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
@@ -80,7 +81,7 @@ class CrossAttention(Module):
     def _query(self, latents: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """The first iteration's latents are the same for all examples: projected once, then handed to each."""
         query = self.query(latents)  # (B or 1, L, D)
-        return tf.broadcast_to(query, [tf.shape(keys)[0], *query.shape[1:]])  # (B, L, D)
+        return broadcast_parameter(query, [tf.shape(keys)[0], *query.shape[1:]])  # (B, L, D)
 
 
 class Perceiver(Module):

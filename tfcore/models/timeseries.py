@@ -14,6 +14,7 @@ from tfcore.layers.transformer import AttentionBlock, PostNormBlock
 from tfcore.module import Module
 from tfcore.ops.activations import relu
 from tfcore.ops.pooling import global_average_pool
+from tfcore.precision import statistics_dtype
 
 
 class TimeSeriesTransformer(Module):
@@ -83,6 +84,7 @@ class TimeSeriesTransformer(Module):
         x = tf.cast(series, self.dtype)
         for block in self.blocks:
             x = block(x, training=training, key=key)  # (B, T, C)
+        x = tf.cast(x, statistics_dtype(self.dtype))
         x = tf.reduce_mean(x, axis=2)  # (B, T): over the features; the text's "channels_first" pooling does this
         x = self.dropout(relu(self.head(x)), training=training, key=key)  # (B, head_units)
         return self.logits(x)  # (B, classes)

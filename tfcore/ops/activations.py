@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfcore.interception import interceptable
+from tfcore.ops.parameters import multiply_parameter
 
 
 @interceptable
@@ -30,7 +31,7 @@ def prelu(x: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
     (B, ..., C), slope broadcast over the leading axes -> (B, ..., C). Written with min(0, x) = −max(−x, 0), as Keras
     does, so that the gradient at 0 is 0 from both sides.
     """
-    return tf.nn.relu(x) - slope * tf.nn.relu(-x)
+    return tf.nn.relu(x) - multiply_parameter(tf.nn.relu(-x), slope)
 
 
 @interceptable

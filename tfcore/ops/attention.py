@@ -11,6 +11,7 @@ the output and in every gradient, not NaN.
 import tensorflow as tf
 
 from tfcore import random
+from tfcore.ops.parameters import add_parameter, multiply_parameter
 from tfcore.precision import statistics_dtype
 
 # Keys in a block: the unit in which `chunked` works and in which dropout masks are drawn, so that both formulations
@@ -44,7 +45,7 @@ def attend(
     _check(query, key, value, mask, dropout_rate, dropout_key)
     if formulation not in FORMULATIONS:
         raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, got {formulation!r}")
-    query = query * tf.cast(scale, query.dtype)  # (B, N, T, d): T·d products instead of T·S
+    query = _scaled(query, scale)  # (B, N, T, d): T·d products instead of T·S
     return FORMULATIONS[formulation](query, key, value, mask, dropout_rate, dropout_key)
 
 
@@ -53,7 +54,7 @@ def attention_weights(
 ) -> tf.Tensor:
     """softmax(scale · Q Kᵀ): (B, N, T, d), (B, N, S, d) -> (B, N, T, S), before dropout; rows sum to 1 (masked: 0)."""
     _check(query, key, key, mask, 0.0, None)
-    return _weights(query * tf.cast(scale, query.dtype), key, mask)
+    return _weights(_scaled(query, scale), key, mask)
 
 
 def attend_direct(query, key, value, mask, dropout_rate, dropout_key) -> tf.Tensor:
@@ -179,7 +180,7 @@ def attend_folded(
     """
     a = tf.einsum("cnh,dnh->ncd", query[0], key[0])  # (C, N, d) x (D, N, d) -> (N, C, D)
     u = tf.einsum("nh,dnh->nd", query[1], key[0])  # (N, d) x (D, N, d) -> (N, D)
-    folded_query = tf.einsum("btc,ncd->bntd", x, a) + u[:, None, :]  # (B, T, C) x (N, C, D) -> (B, N, T, D)
+    folded_query = add_parameter(tf.einsum("btc,ncd->bntd", x, a), u[:, None, :])  # (B, T, C) -> (B, N, T, D)
     shared = context[:, None]  # (B, 1, S, D): all heads read the same keys and values
     sums_to_one = dropout_rate == 0 and mask is None
     values = shared if sums_to_one else tf.concat([shared, tf.ones_like(shared[..., :1])], axis=-1)  # (B, 1, S, D + 1)
@@ -189,9 +190,13 @@ def attend_folded(
     m = tf.einsum("dnh,nhe->nde", value[0], output[0])  # (D, N, d) x (N, d, E) -> (N, D, E)
     bias = tf.einsum("nh,nhe->ne", value[1], output[0])  # (N, d) x (N, d, E) -> (N, E)
     if sums_to_one:
-        return tf.einsum("bntd,nde->bte", mixed, m) + tf.reduce_sum(bias, axis=0) + output[1]
+        return add_parameter(tf.einsum("bntd,nde->bte", mixed, m), tf.reduce_sum(bias, axis=0) + output[1])
     m = tf.concat([m, bias[:, None, :]], axis=1)  # (N, D + 1, E)
-    return tf.einsum("bntd,nde->bte", mixed, m) + output[1]  # (B, N, T, D + 1) x (N, D + 1, E) -> (B, T, E)
+    return add_parameter(tf.einsum("bntd,nde->bte", mixed, m), output[1])  # (B, N, T, D + 1) -> (B, T, E)
+
+
+def _scaled(query, scale):
+    return multiply_parameter(query, scale) if tf.is_tensor(scale) else query * tf.cast(scale, query.dtype)
 
 
 def _loop(count, step, state):

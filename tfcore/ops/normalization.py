@@ -3,15 +3,20 @@
 Glossary: x (..., C) any leading axes; mean, variance, gamma, beta (C,).
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
-def moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and population variance over all axes but the last (algorithm 1, lines 1-2): (..., C) -> (C,), (C,)."""
+def moments(x: tf.Tensor, *, mean_of: Callable[..., tf.Tensor] = tf.reduce_mean) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and population variance over all axes but the last (algorithm 1, lines 1-2): (..., C) -> (C,), (C,).
+
+    `mean_of` (x, axis=) takes the means: over more examples than are here, it may be, as `tfcore.replicas.batch_mean`.
+    """
     axes = list(range(x.shape.rank - 1))
-    mean = tf.reduce_mean(x, axis=axes)  # (C,)
+    mean = mean_of(x, axis=axes)  # (C,)
     # Centred first: E[x²] − E[x]² would lose all digits where the mean is large against the spread.
-    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axis=axes)  # (C,)
+    variance = mean_of(tf.math.squared_difference(x, mean), axis=axes)  # (C,)
     return mean, variance
 
 

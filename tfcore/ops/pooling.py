@@ -11,6 +11,7 @@ import functools
 import tensorflow as tf
 
 from tfcore.ops.patches import Window
+from tfcore.precision import statistics_dtype
 
 
 def max_pool(
@@ -53,8 +54,9 @@ def average_pool(
 
 
 def global_average_pool(x: tf.Tensor) -> tf.Tensor:
-    """Mean over all positions: (B, T, C) or (B, H, W, C) -> (B, C)."""
-    return tf.reduce_mean(x, axis=list(range(1, x.shape.rank - 1)))
+    """Mean over all positions: (B, T, C) or (B, H, W, C) -> (B, C); summed in float32 at least."""
+    mean = tf.reduce_mean(tf.cast(x, statistics_dtype(x.dtype)), axis=list(range(1, x.shape.rank - 1)))  # (B, C)
+    return tf.cast(mean, x.dtype)
 
 
 def max_pool_tiles(x: tf.Tensor, kernel_size: int) -> tf.Tensor:
