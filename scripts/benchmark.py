@@ -20,10 +20,14 @@ EXAMPLES = """\
   python scripts/benchmark.py transformer_forda --against keras --batch-size 8 --variants --flops
   python scripts/benchmark.py convnet_cifar10 inn_cifar10 --against keras --json speed.json
   python scripts/benchmark.py transformer_forda --set constant_branches=skip
+  python scripts/benchmark.py all --against keras --flops       each at its published batch size, or what fits two cores
 """
 WORKER = "import json, sys; import benchmark_worker; benchmark_worker.main(json.loads(sys.argv[1]))"
 # glibc gives freed blocks back to the system and faults them in again at every step: the same cure for both sides.
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
+CEILINGS = "import json; from tfcore.inspect.roofline import measure_ceilings as m; print(json.dumps(m().to_json()))"
+# Batch sizes of `all`, where the published ones take minutes a turn on a small machine.
+SMALLER = {"vit_cifar100": "32", "perceiver_cifar100": "4", "transformer_forda": "8"}
 TURN = 1.0  # seconds that a contender runs before the next one's turn, one step at least
 
 
@@ -59,21 +63,35 @@ def main(arguments) -> int:
 
     if arguments.turns < 3:
         raise ValueError(f"--turns must be at least 3, for a median with a spread, got {arguments.turns}")
-    names = list(recipes.RECIPES) if arguments.recipes == ["all"] else arguments.recipes
-    settings = list(arguments.set)
-    if arguments.batch_size is not None:
-        settings.append(f"batch_size={arguments.batch_size}")
+    everything = arguments.recipes == ["all"]
+    names = list(recipes.RECIPES) if everything else arguments.recipes
+    settings = {name: list(arguments.set) for name in names}
     for name in names:
-        recipes.get(name).changed([command_line.setting(text) for text in settings])
+        batch_size = arguments.batch_size or (SMALLER.get(name) if everything else None)
+        if batch_size is not None:
+            settings[name].append(f"batch_size={batch_size}")
+        recipes.get(name).changed([command_line.setting(text) for text in settings[name]])
+    ceilings = None
+    if arguments.flops:
+        ceilings = json.loads(_run(CEILINGS))
+        print(
+            f"ceilings: float32 products {_peak(ceilings):.0f} GFLOP/s, memory {_stream(ceilings):.1f} GB/s", flush=True
+        )
     result = []
     for name in names:
         contenders = [
-            Contender(name, side, label, (*settings, *extra), xla)
+            Contender(name, side, label, (*settings[name], *extra), xla)
             for side, label, extra in sides(name, arguments)
             for xla in ("off", "on")
         ]
-        timings = race(contenders, arguments.turns, flops=arguments.flops)
-        lines, entries = table(name, timings)
+        try:
+            timings = race(contenders, arguments.turns, flops=arguments.flops)
+        except ValueError as error:
+            if not everything:
+                raise
+            print(f"\n{name}: left out: {error}", flush=True)
+            continue
+        lines, entries = table(name, timings, ceilings)
         print(lines, flush=True)
         result += entries
     command_line.write_json(arguments.json, result)
@@ -127,11 +145,19 @@ def _count(contender: Contender) -> dict:
         return _answer(worker, contender)
 
 
+def _environment() -> dict[str, str]:
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, **ALLOCATOR, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def _run(program: str) -> str:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, stdout=subprocess.PIPE, env=_environment(), text=True, check=True).stdout
+
+
 @contextlib.contextmanager
 def _worker(contender: Contender) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-c", WORKER, json.dumps(dataclasses.asdict(contender))]
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, **ALLOCATOR, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), text=True)
     try:
         yield process
     finally:
@@ -149,7 +175,26 @@ def _answer(worker: subprocess.Popen, contender: Contender) -> dict:
     return answer
 
 
-def table(name: str, timings: dict[Contender, dict]) -> tuple[str, list[dict]]:
+def _peak(ceilings: dict) -> float:
+    return ceilings["flops_per_second"]["float32"] / 1e9
+
+
+def _stream(ceilings: dict) -> float:
+    return ceilings["bytes_per_second"] / 1e9
+
+
+def fractions(found: dict, ms: float, xla: str, ceilings: dict) -> dict[str, float]:
+    """Return which fraction of the ceilings a step of `ms` milliseconds reaches: of products' rate, of the memory's.
+
+    The bytes are those of the kernels that XLA makes; without XLA nobody counts them.
+    """
+    reached = {"of_products": found["gflop"] / (ms / 1000) / _peak(ceilings)}
+    if xla == "on":
+        reached["of_memory"] = found["gbytes"] / (ms / 1000) / _stream(ceilings)
+    return reached
+
+
+def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = None) -> tuple[str, list[dict]]:
     """Return the printed table and the JSON entries of one recipe: each side at its best of XLA on and off."""
     best: dict[str, tuple[Contender, dict]] = {}
     for contender, found in timings.items():
@@ -170,8 +215,10 @@ def table(name: str, timings: dict[Contender, dict]) -> tuple[str, list[dict]]:
             f"{label:34}{median:>12.2f}{f'{low:.2f} .. {high:.2f}':>19}  {contender.xla:3}  "
             f"{found['compile_seconds']:>7.1f} s{found['peak_mb']:>6.0f} MB"
         )
-        if "gflop" in found:
+        if ceilings is not None:
             line += f"{found['gflop']:>10.3f} GFLOP"
+            reached = fractions(found, median, contender.xla, ceilings)
+            line += "".join(f", {value:.0%} {what.replace('_', ' ')}" for what, value in reached.items())
         if keras is not None and label != "Keras":
             ratio, ratio_low, ratio_high = ratios(keras[1]["ms"], found["ms"])
             line += f"  {ratio:.2f} ({ratio_low:.2f} .. {ratio_high:.2f})"
@@ -193,8 +240,8 @@ def table(name: str, timings: dict[Contender, dict]) -> tuple[str, list[dict]]:
             )
         elif label != "Keras":
             entries.append({"recipe": name, "variant": label, "batch_size": batch, "ours_ms": median})
-        if "gflop" in found and label != "Keras":
-            entries[-1]["gflop"] = found["gflop"]
+        if ceilings is not None and label != "Keras":
+            entries[-1] |= {"gflop": found["gflop"], **reached}
         lines.append(line)
     return "\n".join(lines), entries
 

@@ -47,7 +47,7 @@ def main(contender: dict) -> None:
 
             function, arguments = compiled()
             totals = inspect_step(function, *arguments).totals
-            answer({"gflop": totals.flops / 1e9, "transcendentals": totals.transcendentals})
+            answer({"gflop": totals.flops / 1e9, "gbytes": totals.bytes / 1e9})
             continue
         count, begin = 0, time.perf_counter()
         while count == 0 or time.perf_counter() - begin < request["seconds"]:

@@ -47,6 +47,15 @@ def test_without_a_rival_there_is_no_ratio():
     assert "Keras" not in text
 
 
+def test_fractions_are_of_the_ceilings_and_bytes_of_xlas_kernels():
+    ceilings = {"flops_per_second": {"float32": 200e9}, "bytes_per_second": 50e9}
+    timings = {contender: found | {"gflop": 0.5, "gbytes": 0.25} for contender, found in _timings().items()}
+    text, (entry,) = table("inn_cifar10", timings, ceilings)
+    assert entry["of_products"] == 0.5 / 0.010 / 200 and entry["of_memory"] == 0.25 / 0.010 / 50
+    assert "0.500 GFLOP, 25% of products, 50% of memory  5.00" in text
+    assert "of memory" not in text.splitlines()[-1]  # Keras was faster without XLA
+
+
 def test_spread_is_median_and_quartiles():
     assert spread([1.0, 2.0, 3.0, 4.0, 100.0]) == (3, 2, 4)
     assert ratios([10.0, 20.0, 60.0], [5.0, 5.0, 5.0]) == (4, 3, 8)

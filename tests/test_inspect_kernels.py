@@ -11,6 +11,14 @@ from tfcore.inspect.kernel_report import WIDTH
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("convnet_cifar10", "--set", "filters=3,5,7", "--set", "units=11", "--batch-size", "2")
+TINY = {
+    "convnet_cifar10": "filters=3,5,7 units=11",
+    "inn_cifar10": "units=7",
+    "vit_cifar100": "image_size=12 width=8 blocks=1 heads=2 mlp_width=11 head_units=13,7",
+    "perceiver_cifar100": "image_size=8 width=8 latents=5 blocks=1 heads=2",
+    "transformer_forda": "blocks=1 heads=1 key_dim=3 head_units=7",
+    "cnn_cifar10": "filters=3,5 units=7 dropout=0.5",
+}
 # The forward pass in closed form: 3 x 3 filters of 3, 5, 7 channels at 32, 16, 8 pixels, without the taps on padding.
 FORWARD = sum(2 * 2 * (3 * size - 2) ** 2 * c * f for size, c, f in ((32, 3, 3), (16, 3, 5), (8, 5, 7)))
 
@@ -66,6 +74,21 @@ def test_formulations_stand_side_by_side(result):
     assert len(rows["ms a step, median"]) == 6  # both, and the ratio with its quartiles
     page = (result[0] / "k.html").read_text()
     assert "Side by side" in page and "formulation=patches" in page and "Roofline" in page
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_recipe_has_its_report(name, capsys, tmp_path):
+    settings = [part for setting in TINY[name].split() for part in ("--set", setting)]
+    files = ("--json", tmp_path / "k.json", "--html", tmp_path / "k.html")
+    assert _call(name, "--batch-size", 2, *settings, "--steps", 0, *files) == 0
+    assert f"{name}, train step, batch 2, float32, compiled by XLA" in capsys.readouterr().out
+    kernels = json.loads((tmp_path / "k.json").read_text())
+    weight = {True: 0, False: 0}  # FLOPs and bytes, by whether a source line of ours is known
+    for entry in kernels:
+        weight[bool(entry["source"])] += entry["flops"] + entry["bytes"]
+    assert weight[True] > 0.9 * sum(weight.values())
+    page = (tmp_path / "k.html").read_text()
+    assert all(entry["name"] in page for entry in kernels)
 
 
 def test_graph_mode_has_times_and_no_counts(capsys, tmp_path):
