@@ -21,6 +21,7 @@ from tfcore.module import Module
 from tfcore.ops.losses import accuracy, cross_entropy_from_logits, top_k_accuracy
 from tfcore.optimizers.optimizer import Optimizer
 from tfcore.precision import LossScale, all_finite, statistics_dtype
+from tfcore.target import for_xla
 
 Step = Callable[..., tf.Tensor]
 Penalty = Callable[[], tf.Tensor | None]  # of the weights, (); None: nothing to add
@@ -110,7 +111,7 @@ def make_train_step(
 
     def compute(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> Part:
         share = replicas.current()
-        with random.draws_apart() if xla else contextlib.nullcontext():
+        with _traced_for(xla), random.draws_apart() if xla else contextlib.nullcontext():
             with tf.GradientTape() as tape:
                 logits = model(to_floats(inputs, pixel_scale), training=True, key=random.fold_in(key, number))
                 logits = tf.cast(logits, statistics_dtype(logits.dtype))  # (B, classes)
@@ -180,7 +181,8 @@ def make_evaluation_step(
     check_trace = _trace_guard("evaluation step")
 
     def compute(inputs: tf.Tensor, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        logits = model(to_floats(inputs, pixel_scale), training=False)  # (B, classes)
+        with _traced_for(xla):
+            logits = model(to_floats(inputs, pixel_scale), training=False)  # (B, classes)
         logits = tf.cast(logits, statistics_dtype(logits.dtype))
         return metrics.sums(labels, logits, _add(penalty(), cross_entropy_from_logits(labels, logits))), logits
 
@@ -205,6 +207,10 @@ def _running_statistics(model: Module) -> dict[str, tf.Variable]:
         if isinstance(module, BatchNorm)
         for name in ("moving_mean", "moving_variance")
     }
+
+
+def _traced_for(xla: bool) -> contextlib.AbstractContextManager:
+    return for_xla() if xla else contextlib.nullcontext()
 
 
 def _add(penalty: tf.Tensor | None, losses: tf.Tensor) -> tf.Tensor:

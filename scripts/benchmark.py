@@ -215,7 +215,7 @@ def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = Non
             f"{label:34}{median:>12.2f}{f'{low:.2f} .. {high:.2f}':>19}  {contender.xla:3}  "
             f"{found['compile_seconds']:>7.1f} s{found['peak_mb']:>6.0f} MB"
         )
-        if ceilings is not None:
+        if ceilings is not None and "gflop" in found:
             line += f"{found['gflop']:>10.3f} GFLOP"
             reached = fractions(found, median, contender.xla, ceilings)
             line += "".join(f", {value:.0%} {what.replace('_', ' ')}" for what, value in reached.items())
@@ -240,7 +240,7 @@ def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = Non
             )
         elif label != "Keras":
             entries.append({"recipe": name, "variant": label, "batch_size": batch, "ours_ms": median})
-        if ceilings is not None and label != "Keras":
+        if ceilings is not None and "gflop" in found and label != "Keras":
             entries[-1] |= {"gflop": found["gflop"], **reached}
         lines.append(line)
     return "\n".join(lines), entries
