@@ -5,9 +5,9 @@
 
 Published ("Involutional neural networks", Keras examples), validation accuracy after 20 epochs: ConvNet 0.7184 (rerun
 0.7097), INN 0.4418 (0.4428). Measured by the commands above on CIFAR-10 (JPEG, quality 95), 2 cores of an AMD EPYC
-with AVX-512, no GPU, shared with other work: ConvNet 0.7092 (best epoch 0.7285), INN 0.4290, 0.4323 and 0.4656 for
-seeds 0, 1, 2 (best epochs 0.4320, 0.4342, 0.4656); the fastest epoch took 18.0 s and 11.9 s. The histories lie in
-`results/`.
+with AVX-512, no GPU, shared with other work: ConvNet 0.7092 (best epoch 0.7285), INN 0.4245, 0.4342 and 0.4658 for
+seeds 0, 1, 2 (best epochs 0.4318, 0.4351, 0.4658); the fastest epoch took 18.0 s (before max pooling was TensorFlow's
+own) and 3.2 s. The histories lie in `results/`.
 """
 
 import dataclasses
