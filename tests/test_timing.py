@@ -184,6 +184,13 @@ def test_threads_of_a_cpu():
     assert timing.coverage == pytest.approx(0.47)
 
 
+def test_what_lasts_longer_than_its_step_counts_to_the_end_of_it():
+    events = [(STEP, 100, 50), ("fusion", 95, 15, _hlo("fusion", 1)), ("dot", 120, 40, _hlo("dot", 2))]
+    timing = _kernels(_space({"/host:CPU": {"python": events}}), {"fusion", "dot"})
+    assert timing.us == pytest.approx({"fusion": 10, "dot": 30})
+    assert (timing.busy_us, timing.idle_us) == (pytest.approx(40), pytest.approx(10))
+
+
 def test_times_are_medians_over_steps():
     events = []
     for begin, times in ((100, (5, 1)), (200, (9, 3)), (300, (40, 4)), (400, ()), (500, (6,))):

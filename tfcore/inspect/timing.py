@@ -153,7 +153,9 @@ def attribute(windows: Intervals, events: Sequence[Event], names: Collection[str
         middle = (event.begin + event.end) / 2  # a device's clock may be some microseconds off
         place = bisect.bisect(windows, (middle, float("inf"))) - 1
         if place >= 0 and middle <= windows[place][1]:
-            inside[place].append(event)
+            # A thread may still be at an event's end when the step is over.
+            begin, end = max(event.begin, windows[place][0]), min(event.end, windows[place][1])
+            inside[place].append(dataclasses.replace(event, begin=begin, end=end))
             seconds[event.group] += (event.name in names) * (event.end - event.begin)
     if not +seconds:
         raise ValueError(
@@ -200,7 +202,7 @@ def _divide(events: list[Event], window: tuple[float, float], names: Collection[
     for name in sorted(others, key=lambda name: _length(others[name])):  # inner loops before those around them
         before, covered = _length(covered), _union(covered + others[name])
         other[name] = _length(covered) - before
-    idle = max(window[1] - window[0] - _length(covered), 0.0)
+    idle = max(window[1] - window[0] - _length(covered), 0.0)  # never below but for rounding
     return _Parts({name: _length(intervals) for name, intervals in kernels.items()}, busy, other, idle)
 
 
