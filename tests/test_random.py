@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfcore import initializers, random
+from tfcore.target import for_xla
 
 SHAPES = [(5, 3), (11, 7, 5), (13,)]
 MODES = {
@@ -32,19 +33,19 @@ def _run(size: tf.Tensor) -> int:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_draws_apart_are_the_same_bits_of_different_sizes(mode):
+def test_draws_for_xla_are_the_same_bits_of_different_sizes(mode):
     def draw(number):
         key = random.fold_in(random.make_key(7), number)
         return [random.keep_mask(random.fold_in(key, site), shape, 0.3) for site in range(3) for shape in SHAPES]
 
-    def draw_apart(number):
-        with random.draws_apart():
+    def draw_for_xla(number):
+        with for_xla():
             return draw(number)
 
     number = tf.constant(5, tf.int64)
-    for expected, found in zip(draw(number), MODES[mode](draw_apart)(number), strict=True):
+    for expected, found in zip(draw(number), MODES[mode](draw_for_xla)(number), strict=True):
         np.testing.assert_array_equal(expected, found)
-    graph = tf.function(draw_apart).get_concrete_function(number).graph
+    graph = tf.function(draw_for_xla).get_concrete_function(number).graph
     drawn = [op for op in graph.get_operations() if op.type == "StatelessRandomUniformFullIntV2"]
     counts = [count for op in drawn if (count := _run(op.inputs[0])) > 4]  # fold_in draws 4
     assert len(counts) == 3 * len(SHAPES) == len(set(counts))

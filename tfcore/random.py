@@ -8,13 +8,9 @@ Masks come from raw uint32 bits of the Philox generator compared with an integer
 bit in eager, graph and XLA mode; TensorFlow's random *floats* are not (compilers may fuse the scaling differently).
 """
 
-import contextlib
-import threading
-from collections.abc import Iterator
-
 import tensorflow as tf
 
-from tfcore import replicas
+from tfcore import replicas, target
 
 ALGORITHM = "philox"  # the only generator that gives the same bits with and without XLA
 
@@ -38,7 +34,7 @@ def bits(key: tf.Tensor, shape) -> tf.Tensor:
     if share is not None:
         # All are drawn and some kept: a generator that is set forward gives other bits under XLA than without it.
         shape = tf.concat([[share.total], shape[1:]], axis=0)
-    drawn = _draw(key, shape) if getattr(_apart, "draws", None) is None else _draw_apart(key, shape)
+    drawn = _draw_apart(key, shape) if target.is_xla() else _draw(key, shape)
     return drawn if share is None else drawn[share.start : share.start + share.size]
 
 
@@ -46,29 +42,16 @@ def _draw(key: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     return tf.random.stateless_uniform(shape, key, minval=None, maxval=None, dtype=tf.uint32, alg=ALGORITHM)
 
 
-_apart = threading.local()  # .draws: how many there were, inside of `draws_apart`
-
-
-@contextlib.contextmanager
-def draws_apart() -> Iterator[None]:
-    """Let no two draws inside have one size: a few bits more are drawn than asked for. For what XLA compiles.
+def _draw_apart(key: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """The same bits from a draw of a size of its own: a few more, which are cut off.
 
     XLA makes one function of all draws of a shape. As it does not know where each starts to count, it draws 5 to 10
     times slower than a single draw, which is known to start at 0: 2.4 million numbers in 20 to 40 ms against 3.6 (2
-    cores of an AMD EPYC). The bits are the same: the first of a longer draw are those of a shorter one.
+    cores of an AMD EPYC). The first bits of a longer draw are those of a shorter one.
     """
-    _apart.draws = 0
-    try:
-        yield
-    finally:
-        _apart.draws = None
-
-
-def _draw_apart(key: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    _apart.draws += 1
     count = tf.reduce_prod(shape)
     # The generator makes four at a time.
-    return tf.reshape(_draw(key, [count + 4 * _apart.draws])[:count], shape)
+    return tf.reshape(_draw(key, [count + 4 * target.number()])[:count], shape)
 
 
 def integers(key: tf.Tensor, shape, low: int, high: int) -> tf.Tensor:
