@@ -79,6 +79,7 @@ class Part(NamedTuple):
     gradients: dict[str, tf.Tensor]  # of this loss
     sums: dict[str, tf.Tensor]  # of `Metrics`
     statistics: dict[str, tf.Tensor]  # running ones that each share has moved by itself, times the share's weight
+    before: dict[str, tf.Tensor]  # the running ones as they were, times the share's weight; {} without loss scale
 
 
 def make_train_step(
@@ -111,7 +112,8 @@ def make_train_step(
 
     def compute(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> Part:
         share = replicas.current()
-        with _traced_for(xla), random.draws_apart() if xla else contextlib.nullcontext():
+        before = {} if loss_scale is None else {path: tf.identity(value) for path, value in statistics.items()}
+        with _traced_for(xla):
             with tf.GradientTape() as tape:
                 logits = model(to_floats(inputs, pixel_scale), training=True, key=random.fold_in(key, number))
                 logits = tf.cast(logits, statistics_dtype(logits.dtype))  # (B, classes)
@@ -125,11 +127,13 @@ def make_train_step(
             zero = tf.UnconnectedGradients.ZERO
             found = tape.gradient(loss, list(variables.values()), unconnected_gradients=zero)
         divided = {} if share is None or share.sum is not None else statistics
+        weight = 1.0 if share is None else share.weight
         return Part(
             loss=loss,
             gradients=dict(zip(variables, found, strict=True)),
             sums=metrics.sums(labels, logits, losses),
-            statistics={path: variable * share.weight for path, variable in divided.items()},
+            statistics={path: variable * weight for path, variable in divided.items()},
+            before={path: value * weight for path, value in before.items()},
         )
 
     def update(part: Part) -> tf.Tensor:
@@ -152,6 +156,8 @@ def make_train_step(
         metrics.add(sums)
         for path, value in part.statistics.items():
             statistics[path].assign(value)
+        for path, value in part.before.items():  # a step that is skipped leaves nothing behind
+            statistics[path].assign(tf.where(finite, statistics[path], value))
         return sound
 
     if devices.replicas > 1:

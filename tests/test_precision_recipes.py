@@ -189,12 +189,14 @@ def test_an_example_that_overflows_is_skipped_in_every_epoch_and_counted(tmp_pat
     assert arrays["optimizer/iterations"] == 3 * 3  # of four steps an epoch
 
 
-def test_a_batch_whose_statistics_overflow_does_not_move_the_running_ones():
+@pytest.mark.parametrize("layer", ["convolutions/0", "logits"])
+def test_a_skipped_step_does_not_move_the_running_statistics(layer):
+    """Neither those behind the overflow nor those in front of it, which are finite."""
     tiny = _tiny("cnn_cifar10", "mixed_float16")
     tiny.reset()
     statistics = {path: v for path, v in tiny.learner.model.named_variables().items() if "moving_" in path}
     before = {path: v.numpy() for path, v in statistics.items()}
-    kernel = tiny.learner.model.convolutions[0].kernel
+    kernel = tiny.learner.model.named_variables()[f"{layer}/kernel"]
     kernel.assign(kernel * np.float32(1e6))
     tiny.run(tiny.batches()[0])
     assert int(tiny.learner.loss_scale.skipped_steps) == 1

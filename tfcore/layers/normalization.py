@@ -43,10 +43,8 @@ class BatchNorm(Module):
         x = tf.cast(x, statistics_dtype(self.dtype))
         if training:
             mean, variance = moments(x, mean_of=replicas.batch_mean)  # (C,), (C,)
-            for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moved = moving_average(average, value, self.momentum)
-                # A batch that overflowed in float16: loss scaling skips its step, and it must leave nothing behind.
-                average.assign(tf.where(tf.math.is_finite(moved), moved, average))
+            self.moving_mean.assign(moving_average(self.moving_mean, mean, self.momentum))
+            self.moving_variance.assign(moving_average(self.moving_variance, variance, self.momentum))
         else:
             # Read here: a variable handed on could be read after another step has changed it.
             mean, variance = tf.identity(self.moving_mean), tf.identity(self.moving_variance)

@@ -30,16 +30,14 @@ def max_pool(
     On ties "tiles" sends the gradient to the window's first maximum in row-major order; TensorFlow's operation does
     the same for such windows, and leaves it open for others (its kernel and XLA differ).
 
-    `formulation`: "auto" takes "tiles" where the windows tile the image and XLA compiles (`tfcore.target`) or x is
-    float16, and "tensorflow" elsewhere.
+    `formulation`: "auto" takes "tiles" where the windows tile the image and XLA compiles (`tfcore.target`), and
+    "tensorflow" elsewhere.
 
     Raises:
         ValueError: for sizes below 1, an unknown padding or formulation, or "tiles" where the windows do not tile.
     """
     window = Window(kernel_size, stride or kernel_size, padding)
-    # TensorFlow's kernel passes over a NaN. In float16 an overflow must be seen behind the pooling, too: loss scaling
-    # skips its step, and batch norm then keeps its running statistics.
-    if _use_tiles(x, window, formulation, by_itself=is_xla() or x.dtype == tf.float16):
+    if _use_tiles(x, window, formulation, by_itself=is_xla()):
         return max_pool_tiles(x, kernel_size)
     return tf.nn.max_pool2d(x, ksize=window.kernel_size, strides=window.stride, padding=window.padding)
 
