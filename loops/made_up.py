@@ -11,8 +11,6 @@ from loops.recipes.recipe import Recipe
 from loops.restore import sizes_of
 from loops.steps import Step
 
-KINDS = ("train", "eval")
-
 
 def made_up_dataset(recipe: Recipe) -> Dataset:
     """Return one batch of random inputs and labels in the sizes of the recipe's data, as train and as test split.

@@ -165,12 +165,11 @@ def follow_chief(run, dataset, arguments, devices) -> int:
 def print_dtypes(arguments, recipe) -> int:
     """Print in which dtypes the recipe's layers compute; nothing is trained, and nothing written but --json."""
     from loops.explain import explain
-    from loops.restore import sizes_of
     from tfcore.inspect.dtypes import dtype_table
 
     if arguments.resume:
         raise ValueError("--explain is of a recipe and its settings, not of a run: leave out --resume")
-    rows = explain(recipe, sizes_of(recipe))
+    rows = explain(recipe)
     print(f"{recipe.name} in {recipe.precision}: the floating-point dtypes of a train step, layer by layer\n")
     print(dtype_table(rows))
     command_line.write_json(arguments.json, [row.to_json() for row in rows])

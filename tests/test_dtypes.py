@@ -4,12 +4,9 @@ import json
 
 import pytest
 import tensorflow as tf
-import train as script
 
-import command_line
 from loops import recipes
 from loops.explain import explain
-from loops.restore import sizes_of
 from tfcore import random
 from tfcore.inspect.dtypes import dtype_rows, dtype_table
 from tfcore.layers.dense import Dense
@@ -32,7 +29,7 @@ HALVES = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 def _rows(name, precision, *settings):
     changes = [f"precision={precision}", *TINY[name], *settings]
     recipe = recipes.get(name).changed([setting.split("=") for setting in changes])
-    return {row.layer: row for row in explain(recipe, sizes_of(recipe))}
+    return {row.layer: row for row in explain(recipe)}
 
 
 def _dtypes(row) -> set[str]:
@@ -116,23 +113,18 @@ def test_it_reads_what_a_layer_does_and_not_what_it_says():
     assert loss.computes == gradients.computes == update.computes == {}
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["train.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            command_line.run(script.main, script.parser().parse_args())
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
-
-
 def test_the_script_prints_a_table_and_trains_nothing(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = [part for setting in TINY["vit_cifar100"] for part in ("--set", setting)]
     code, text, error = call(
-        "vit_cifar100", *settings, "--precision", "mixed_bfloat16", "--explain", "--json", tmp_path / "rows.json"
+        "train",
+        "vit_cifar100",
+        *settings,
+        "--precision",
+        "mixed_bfloat16",
+        "--explain",
+        "--json",
+        tmp_path / "rows.json",
     )
     assert code == 0 and error == "" and "vit_cifar100 in mixed_bfloat16" in text
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
@@ -152,15 +144,15 @@ def test_the_script_prints_a_table_and_trains_nothing(call, tmp_path, monkeypatc
 
 
 def test_what_cannot_be_explained_is_one_line(call):
-    code, _, error = call("inn_cifar10", "--explain", "--resume")
+    code, _, error = call("train", "inn_cifar10", "--explain", "--resume")
     assert code == 2 and error == (
         "error: --explain is of a recipe and its settings, not of a run: leave out --resume\n"
     )
-    code, _, error = call("inn_cifar10", "--explain", "--set", "kernel_size=4")
+    code, _, error = call("train", "inn_cifar10", "--explain", "--set", "kernel_size=4")
     assert code == 2 and error.startswith("error: kernel_size must be odd") and error.count("\n") == 1
 
 
 def test_a_long_list_of_operations_is_cut_in_the_table_alone():
-    row = explain(recipes.get("inn_cifar10"), sizes_of(recipes.get("inn_cifar10")))[-1]
+    row = explain(recipes.get("inn_cifar10"))[-1]
     names = row.computes["float32"]
     assert len(names) > 6 and f"{', '.join(names[:6])}, {len(names) - 6} more)" in dtype_table([row])
