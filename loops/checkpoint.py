@@ -5,12 +5,12 @@ text. It is an ordinary zip of arrays: `numpy.load` shows it, and the zip's CRC 
 """
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from loops import disk
 from tfcore.module import Module
 
 META = "meta"
@@ -73,7 +73,7 @@ def save(path: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
     Raises:
         OSError: when the disk is full or the folder cannot be written; `path` is untouched.
     """
-    write_atomically(path, lambda file: np.savez(file, **arrays, **{META: np.array(json.dumps(meta))}))
+    disk.write_atomically(path, lambda file: np.savez(file, **arrays, **{META: np.array(json.dumps(meta))}))
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict]:
@@ -130,28 +130,3 @@ def prune(folder: Path, keep: int, *, newest: Path) -> None:
     for path in paths:
         if path not in kept:
             path.unlink()
-
-
-def clear_partials(folder: Path) -> None:
-    """Delete what writes that were killed left in a folder. The caller must be the only one who writes there."""
-    for path in folder.glob("*.partial"):
-        path.unlink()
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call `write(file)` on a binary file beside `path`, flush it to disk and rename it to `path`."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; what was there before is kept") from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself must reach the disk
-    finally:
-        os.close(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from loops import disk
 from loops.data.dataset import Sizes
 from loops.evaluation import probabilities
 from tfcore.module import Module
@@ -45,9 +46,9 @@ def export(model: Module, folder: Path, *, sizes: Sizes, class_names: Sequence[s
             raise OSError(f"cannot write {folder}: {error.message}") from error
         (partial / CLASSES).write_text(json.dumps(list(class_names), indent=2) + "\n")
         for path in partial.rglob("*"):
-            _flush(path)
+            disk.flush(path)
         os.replace(partial, folder)  # an empty folder is replaced, one that has been filled meanwhile is not
-        _flush(folder.parent)
+        disk.flush(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return name
@@ -67,12 +68,3 @@ def _exported(model: Module, inputs: tf.TensorSpec, pixel_scale: float) -> tf.Mo
 
     module.__call__, module.serve = call, serve
     return module
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or the entries of a folder are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from loops import checkpoint, control, resume
+from loops import checkpoint, control, disk, resume
 from loops.data.dataset import Dataset
 from loops.data.pipeline import evaluation_batches, train_batches
 from loops.distribution import ONE_DEVICE, Devices
@@ -64,7 +64,7 @@ def train(
             return _train(run, dataset, resume, lambda line: None, lambda history: None, devices)
         with sole_owner(run.folder):
             for folder in (run.folder, run.checkpoints):
-                checkpoint.clear_partials(folder)
+                disk.clear_partials(folder)
             return _train(run, dataset, resume, report, follow, devices)
 
 

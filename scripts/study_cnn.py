@@ -121,7 +121,7 @@ def pictures(results: list, arguments):
 
 def save(figure, path: Path) -> None:
     """Write the picture, whole or not at all."""
-    from loops.checkpoint import write_atomically
+    from loops.disk import write_atomically
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: figure.savefig(file, format="png"))

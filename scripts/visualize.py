@@ -163,7 +163,7 @@ def curves(runs: list[Subject]) -> "Figure":
 
 def save(figure: "Figure", path: Path) -> None:
     """Write the picture, whole or not at all."""
-    from loops.checkpoint import write_atomically
+    from loops.disk import write_atomically
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

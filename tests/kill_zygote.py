@@ -27,7 +27,7 @@ from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-from loops import checkpoint, data, recipes
+from loops import data, disk, recipes
 from loops import learner as learner_module
 from loops import train as train_module
 from loops.data.dataset import Dataset
@@ -46,7 +46,7 @@ def note(steps: int, what: str) -> None:
 def watch(kill: dict) -> None:
     """Make this process, a child, note what it does, and die in the chosen write."""
     steps = writes = 0
-    write_atomically, make_train_step = checkpoint.write_atomically, learner_module.make_train_step
+    write_atomically, make_train_step = disk.write_atomically, learner_module.make_train_step
     replace = os.replace
 
     def die() -> None:
@@ -90,7 +90,7 @@ def watch(kill: dict) -> None:
 
         return watched_step
 
-    checkpoint.write_atomically = watched_write
+    disk.write_atomically = watched_write
     learner_module.make_train_step = make_watched_step
 
 

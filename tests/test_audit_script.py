@@ -4,10 +4,8 @@ import html.parser
 import json
 import shutil
 
-import audit as script
 import pytest
 
-import command_line
 from loops import recipes
 from loops.runs import Run
 from loops.train import train
@@ -28,19 +26,9 @@ def trained(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Return a function that runs the script in this process, images being tiny: (exit code, stdout, stderr)."""
+@pytest.fixture(autouse=True)
+def _tiny_images(monkeypatch):
     monkeypatch.setattr("loops.data.sample.images", lambda classes: DATASET)
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["audit.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            command_line.run(script.main, script.parser().parse_args())
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 class _Reader(html.parser.HTMLParser):
@@ -67,7 +55,7 @@ class _Reader(html.parser.HTMLParser):
 
 def test_the_dead_series_transformer(call, tmp_path):
     arguments = (*SERIES, *FEW, "--examples", 5)
-    code, text, error = call(*arguments, "--html", tmp_path / "a.html", "--json", tmp_path / "a.json")
+    code, text, error = call("audit", *arguments, "--html", tmp_path / "a.html", "--json", tmp_path / "a.json")
     assert code == 0 and error == ""
     found = json.loads((tmp_path / "a.json").read_text())
     total, dead = found["parameters"]["total"], found["parameters"]["dead"]
@@ -93,13 +81,15 @@ def test_the_dead_series_transformer(call, tmp_path):
 
 
 def test_skipped_branches_are_named(call):
-    code, text, _ = call(*SERIES, *FEW, "--examples", 0, "--set", "constant_branches=skip")
+    code, text, _ = call("audit", *SERIES, *FEW, "--examples", 0, "--set", "constant_branches=skip")
     assert code == 0 and "skips the branch: constant_branches=skip" in " ".join(text.split())
     assert "interventions" not in text and "unreached" in text
 
 
 def test_a_trained_run(call, trained, tmp_path):
-    code, text, error = call("convnet_cifar10", "--run", trained, *FEW, "--examples", 23, "--json", tmp_path / "a.json")
+    code, text, error = call(
+        "audit", "convnet_cifar10", "--run", trained, *FEW, "--examples", 23, "--json", tmp_path / "a.json"
+    )
     assert code == 0 and error == "" and "nothing is wrong: gradients reach all 319,178" in text
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["findings"] == [] and found["recipe"] == "convnet_cifar10" and f"best weights of {trained}" in text
@@ -112,7 +102,9 @@ def test_a_trained_run(call, trained, tmp_path):
 def test_a_vision_transformer_is_audited_in_float32(call):
     small = ("image_size=32", "width=8", "blocks=1", "heads=2", "mlp_width=8", "head_units=16", "head=mean")
     settings = [part for setting in (*small, "precision=mixed_bfloat16") for part in ("--set", setting)]
-    code, text, _ = call("vit_cifar100", "--data", "sample", *settings, "--set", "patch_size=8", *FEW, "--examples", 4)
+    code, text, _ = call(
+        "audit", "vit_cifar100", "--data", "sample", *settings, "--set", "patch_size=8", *FEW, "--examples", 4
+    )
     assert code == 0 and "nothing is wrong" in text and "cancelled: blocks/0/attention/key/bias" in text
     assert "permute the patches" in text and "gelu(blocks/0/feed_forward/dense/0)" in text
 
@@ -133,16 +125,16 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_in_one_line(call, case):
     arguments, message = REFUSED[case]
-    code, text, error = call(*arguments)
+    code, text, error = call("audit", *arguments)
     assert code == 2 and text == "" and error.count("\n") == 1 and error.startswith("error: ") and message in error
 
 
 def test_a_run_that_does_not_fit_is_refused(call, trained, tmp_path):
-    code, _, error = call("inn_cifar10", "--run", trained)
+    code, _, error = call("audit", "inn_cifar10", "--run", trained)
     assert code == 2 and "a run of convnet_cifar10, not of inn_cifar10" in error and error.count("\n") == 1
     run = shutil.copytree(trained, tmp_path / "run")
     (run / "checkpoints" / "best.npz").unlink()
-    code, _, error = call("convnet_cifar10", "--run", run)
+    code, _, error = call("audit", "convnet_cifar10", "--run", run)
     assert code == 2 and "no best checkpoint" in error and error.count("\n") == 1
 
 

@@ -1,7 +1,6 @@
 """The scripts as a person types them: good input, bad input, interruption."""
 
 import dataclasses
-import importlib
 import json
 import resource
 import signal
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import command_line
 from loops.data import download, sample
 from tests.tiny import tiny_dataset
 
@@ -26,21 +24,10 @@ def _script(*arguments, **settings) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **settings)
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Return a function that runs a script's main in this process on the tiny data: (exit code, stdout, stderr)."""
+@pytest.fixture(autouse=True)
+def _tiny_images(monkeypatch):
     tiny = tiny_dataset()
     monkeypatch.setattr(sample, "images", lambda classes: tiny)
-
-    def call(script, *arguments):
-        module = importlib.import_module(script)
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            command_line.run(module.main, module.parser().parse_args())
-        captured = capsys.readouterr()
-        return exit.value.code, captured.out, captured.err
-
-    return call
 
 
 TRAIN = ("train", "convnet_cifar10", "--data", "sample", "--batch-size", "32", "--xla", "off", "--epochs")

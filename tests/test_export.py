@@ -5,13 +5,11 @@ import os
 import subprocess
 import sys
 
-import evaluate as script
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import command_line
-from loops import checkpoint, data, export, recipes
+from loops import checkpoint, data, disk, export, recipes
 from loops.data.dataset import Sizes
 from loops.evaluation import predict
 from loops.restore import fresh_model, restored_model
@@ -119,22 +117,12 @@ def trained(tmp_path_factory):
     return run_folder
 
 
-@pytest.fixture
-def call(monkeypatch, capfd):
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["evaluate.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            command_line.run(script.main, script.parser().parse_args())
-        captured = capfd.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
-
-
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_the_script_exports_the_checkpoint_that_was_asked_for(call, trained, tmp_path, which):
     folder = tmp_path / "new" / "served"
-    code, text, error = call(trained, "--export", folder, "--checkpoint", which, "--json", tmp_path / "e.json")
+    code, text, error = call(
+        "evaluate", trained, "--export", folder, "--checkpoint", which, "--json", tmp_path / "e.json"
+    )
     assert code == 0 and error == "", error
     assert "images (B, 32, 32, 3) uint8 -> probabilities (B, 10) float32" in text
     assert json.loads((tmp_path / "e.json").read_text()) == {
@@ -154,12 +142,12 @@ def test_a_folder_that_holds_something_is_refused_and_untouched(call, trained, t
     (tmp_path / "thesis" / "chapter.txt").write_text("one")
     (tmp_path / "file").write_text("two")
     for name in ("thesis", "file"):
-        code, _, error = call(trained, "--export", tmp_path / name)
+        code, _, error = call("evaluate", trained, "--export", tmp_path / name)
         assert code == 2 and error.startswith("error: ") and error.count("\n") == 1
         assert str(tmp_path / name) in error and "no empty folder" in error
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "one" and (tmp_path / "file").read_text() == "two"
     (tmp_path / "empty").mkdir()
-    assert call(trained, "--export", tmp_path / "empty")[0] == 0
+    assert call("evaluate", trained, "--export", tmp_path / "empty")[0] == 0
     assert (tmp_path / "empty" / "saved_model.pb").exists()
 
 
@@ -169,7 +157,7 @@ def test_what_is_stopped_halfway_leaves_nothing(trained, tmp_path, monkeypatch, 
         assert list(tmp_path.glob("served.*.partial/saved_model.pb")) and not (tmp_path / "served").exists()
         raise failure
 
-    monkeypatch.setattr(export, "_flush", fail)
+    monkeypatch.setattr(disk, "flush", fail)
     run = Run.open(trained)
     with pytest.raises(type(failure)):
         export.export(restored_model(run), tmp_path / "served", sizes=run.sizes(), class_names=run.class_names())
@@ -181,7 +169,7 @@ def test_a_full_disk_is_one_line(call, trained, tmp_path, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "variables.data: No space left on device")
 
     monkeypatch.setattr(tf.saved_model, "save", full)
-    code, _, error = call(trained, "--export", tmp_path / "served")
+    code, _, error = call("evaluate", trained, "--export", tmp_path / "served")
     assert (
         code == 2 and error == f"error: cannot write {tmp_path / 'served'}: variables.data: No space left on device\n"
     )

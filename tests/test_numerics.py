@@ -7,9 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-import train as script
 
-import command_line
 from loops import checkpoint, data, recipes
 from loops.debugging import debug_numerics
 from loops.numerics import Watch
@@ -165,28 +163,21 @@ def test_the_repeated_steps_are_those_of_the_run(tmp_path, monkeypatch, trained)
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(call, monkeypatch):
+    """The scripts, on a tiny set."""
     monkeypatch.setattr(data, "load", lambda *_, **__: DATASET)
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["train.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            command_line.run(script.main, script.parser().parse_args())
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
     return call
 
 
 def test_the_script_prints_what_it_finds(call, tmp_path, trained):
     run = trained(tmp_path / "run")
-    code, text, _ = call("convnet_cifar10", "--out", run.folder, "--debug-numerics")
+    code, text, _ = call("train", "convnet_cifar10", "--out", run.folder, "--debug-numerics")
     assert code == 0 and text.splitlines()[-1] == (
         "steps 3 to 5: loss, gradients and weights stay finite to the end of the epoch"
     )
     _change(run, model__logits__bias=lambda x: x * np.nan)
     file = tmp_path / "found.json"
-    code, text, _ = call("convnet_cifar10", "--out", run.folder, "--debug-numerics", "--json", file)
+    code, text, _ = call("train", "convnet_cifar10", "--out", run.folder, "--debug-numerics", "--json", file)
     lines = dict(line.split(maxsplit=1) for line in text.splitlines() if line.startswith("  "))
     assert code == 0 and "step 3 repeated: numbers go wrong in step 3" in text
     assert (
@@ -204,11 +195,11 @@ def test_refusals(call, tmp_path):
         (["--epochs", "3"], "leave out --resume and all settings"),
         (["--set", "filters=2,3,5"], "leave out --resume and all settings"),
     ):
-        code, _, error = call("convnet_cifar10", "--out", run.folder, "--debug-numerics", *arguments)
+        code, _, error = call("train", "convnet_cifar10", "--out", run.folder, "--debug-numerics", *arguments)
         assert code == 2 and error.startswith("error: ") and message in error and error.count("\n") == 1
-    code, _, error = call("convnet_cifar10", "--out", tmp_path / "none", "--debug-numerics")
+    code, _, error = call("train", "convnet_cifar10", "--out", tmp_path / "none", "--debug-numerics")
     assert code == 2 and "no run there (no recipe.json)" in error and error.count("\n") == 1
-    code, _, error = call("inn_cifar10", "--out", run.folder, "--debug-numerics")
+    code, _, error = call("train", "inn_cifar10", "--out", run.folder, "--debug-numerics")
     assert code == 2 and "holds a run of convnet_cifar10, not of inn_cifar10" in error
 
 

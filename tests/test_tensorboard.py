@@ -1,13 +1,11 @@
 """Event files: every number of history.csv, each epoch once, whatever happened to the run."""
 
 import json
-import sys
 from collections import Counter
 
 import pytest
 import tensorflow as tf
 
-import command_line
 from loops import checkpoint, recipes
 from loops.data import sample
 from loops.runs import Run
@@ -139,20 +137,14 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(tmp_path):
         EventFiles(tmp_path / "tensorboard")([{"epoch": 1, "loss": 2.5}])
 
 
-def test_the_script_writes_them_on_request(tmp_path, monkeypatch, capsys):
+def test_the_script_writes_them_on_request(call, tmp_path, monkeypatch):
     monkeypatch.setattr(sample, "images", lambda classes: DATASET)
-    import train as script
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            command_line.run(script.main, script.parser().parse_args())
-        assert stop.value.code == 0, capsys.readouterr().err
-
     small = ("--data", "sample", "--batch-size", 32, "--xla", "off", "--set", "filters=3,5,7", "--set", "units=8")
     for name, options in (("with", ["--tensorboard"]), ("without", [])):
-        call("convnet_cifar10", *small, "--epochs", 1, "--out", tmp_path / name, *options)
+        code, _, error = call("train", "convnet_cifar10", *small, "--epochs", 1, "--out", tmp_path / name, *options)
+        assert code == 0, error
     assert not (tmp_path / "without" / "tensorboard").exists()
-    call("convnet_cifar10", "--out", tmp_path / "with", "--resume", "--epochs", 2, "--tensorboard")
+    resumed = call("train", "convnet_cifar10", "--out", tmp_path / "with", "--resume", "--epochs", 2, "--tensorboard")
+    assert resumed[0] == 0, resumed[2]
     _assert_equal(Run.open(tmp_path / "with"), epochs=2)
     assert json.loads((tmp_path / "with" / "summary.json").read_text())["epochs"] == 2

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from loops import checkpoint, control, recipes, study
+from loops import control, disk, recipes, study
 from loops.cnn_study.findings import findings
 from loops.cnn_study.rows import PROTOCOLS, RECIPE, ROWS, found
 from loops.study import Result, mean_and_spread
@@ -206,7 +206,7 @@ def write(folder: Path) -> list[Result]:
     if results:
         _write_csv(folder / "study.csv", [line(result) for result in results])
         text = markdown(results, command=f"python scripts/study_cnn.py --out {folder} --report")
-        checkpoint.write_atomically(folder / "study.md", lambda file: file.write(text.encode()))
+        disk.write_atomically(folder / "study.md", lambda file: file.write(text.encode()))
     return results
 
 
@@ -216,7 +216,7 @@ def _write_csv(path: Path, lines: Sequence[Line]) -> None:
     writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Line)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(dataclasses.asdict(line) for line in lines)
-    checkpoint.write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    disk.write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def markdown(results: Sequence[Result], *, command: str) -> str:

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from loops import disk
 from loops.data import transfer, ucr
 from loops.data.cifar import CHECKSUMS, LAYOUTS, Layout
 from loops.data.dataset import DataError
@@ -146,7 +147,7 @@ def _fetch_series(name: str, cache: Path, progress: bool) -> Path:
                 otherwise = f"put {path.name} into {folder} (both files), or use {SERIES_ALTERNATIVES}"
                 part = path.with_name(f"{path.name}.part")
                 transfer.download(transfer.Remote(url, MOST_SERIES_BYTES, otherwise, exact=False), part, progress)
-                _sync(part)
+                disk.flush(part)
                 os.replace(part, path)
             try:
                 _check_series(gathered, name, published)
@@ -157,9 +158,9 @@ def _fetch_series(name: str, cache: Path, progress: bool) -> Path:
                     f"{source}: what came is not {name} ({finding}); the downloaded files have been removed: run "
                     f"again, or use {SERIES_ALTERNATIVES}"
                 ) from error
-            _sync(gathered)
+            disk.flush(gathered)
             os.replace(gathered, folder)
-            _sync(cache)
+            disk.flush(cache)
             return folder
 
 
@@ -214,9 +215,9 @@ def _extract(source: Path, layout: Layout, folder: Path) -> None:
             _write(temporary / file, content)
             checksums[file] = hashlib.sha256(content).hexdigest()
         _write(temporary / CHECKSUMS, json.dumps(checksums, indent=2).encode())
-        _sync(temporary)  # content before name: after a power cut the name must not stand for empty files
+        disk.flush(temporary)  # content before name: after a power cut the name must not stand for empty files
         os.replace(temporary, folder)
-        _sync(folder.parent)
+        disk.flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -245,15 +246,5 @@ def _not_official() -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    path.write_bytes(content)
+    disk.flush(path)

@@ -1,0 +1,39 @@
+"""Files that are there whole or not at all: written aside, flushed to the disk, renamed."""
+
+import os
+from pathlib import Path
+
+PARTIAL = ".partial"  # the ending of what is being written
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call `write(file)` on a binary file beside `path`, flush it to disk and rename it to `path`.
+
+    Raises:
+        OSError: if the system refuses; what was at `path` before is kept.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+        flush(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; what was there before is kept") from error
+    flush(path.parent)  # the rename itself must reach the disk
+
+
+def clear_partials(folder: Path) -> None:
+    """Delete what writes that were killed left in a folder. The caller must be the only one who writes there."""
+    for path in folder.glob(f"*{PARTIAL}"):
+        path.unlink()
+
+
+def flush(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
