@@ -8,13 +8,14 @@ import tensorflow as tf
 from loops import checkpoint, control
 from loops.compilation import refusal_of_xla
 from loops.data.dataset import Dataset, Split
-from loops.data.pipeline import check, first, hold_out, shuffled, steps_per_epoch, train_batches
+from loops.data.pipeline import check, first, hold_out, shuffled, steps_per_epoch, train_places
 from loops.diagnostics import Diagnostics
 from loops.distribution import ONE_DEVICE, Devices
+from loops.feed import Feed
 from loops.optimizers import make_optimizer
 from loops.recipes.recipe import Recipe
 from loops.restore import LAYERS, fresh_model
-from loops.steps import Metrics, Step, make_evaluation_step, make_train_step, measure_modes
+from loops.steps import Metrics, Step, make_evaluation_step, make_train_step, measure_modes, repeated
 from tfcore import random
 from tfcore.module import Module
 from tfcore.optimizers.optimizer import Optimizer
@@ -34,6 +35,7 @@ class Learner:
     def __init__(self, recipe: Recipe, dataset: Dataset, devices: Devices = ONE_DEVICE):
         self.recipe, self.devices = recipe, devices
         self.train_split, self.validation_split = splits(recipe, dataset)
+        self.train_feed, self.validation_feed = Feed(self.train_split, devices), Feed(self.validation_split, devices)
         with devices.scope():
             self.model, self.optimizer, self.steps_per_epoch = prepare(recipe, dataset)
             self.metrics, self.val_metrics = Metrics(recipe.top_k), Metrics(recipe.top_k)
@@ -76,9 +78,32 @@ class Learner:
             devices=self.devices,
         )
 
-    def place(self, inputs: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return a batch as the steps take it."""
-        return self.devices.place(inputs), tf.constant(labels)
+    def calls(self, train_step: Step) -> Step:
+        """Return call(*batches): it trains on what `batches` returns, by a step from `train_step`."""
+        if self.recipe.steps_per_call == 1:
+            return train_step
+        if self.recipe.schedule == "constant":
+            return repeated(train_step)
+
+        def scheduled(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, learning_rate: tf.Tensor) -> tf.Tensor:
+            self.optimizer.learning_rate.assign(learning_rate)
+            return train_step(inputs, labels, number)
+
+        return repeated(scheduled)
+
+    def batches(self, places: np.ndarray, *, step: int, epoch: int, examples: int) -> tuple[tf.Tensor, ...]:
+        """Return what one of `calls` takes: the batches at the places (k, B), which are the run's from `step` on.
+
+        `examples`: how many of the epoch come before.
+        """
+        if self.recipe.steps_per_call == 1:
+            self.set_learning_rate(epoch, examples)
+            return (*self.train_feed(places[0]), tf.constant(step, tf.int64))
+        columns = (*self.train_feed(places), tf.range(step, step + len(places), dtype=tf.int64))
+        if self.recipe.schedule == "constant":
+            return columns
+        rates = [self._scheduled(epoch, examples + row * self.recipe.batch_size) for row in range(len(places))]
+        return (*columns, tf.constant(rates, self.optimizer.learning_rate.dtype))
 
     def refusal_of_xla(self, step: Step) -> str | None:
         """Return in one line why XLA cannot compile a train step, or None. With several devices it is not looked at."""
@@ -104,8 +129,10 @@ class Learner:
         return steps[mode], mode, seconds, ", ".join(f"{name} {1000 * s:.1f} ms a step" for name, s in seconds.items())
 
     def _first_batch(self) -> tuple[tf.Tensor, tf.Tensor]:
-        split, recipe = self.train_split, self.recipe
-        return self.place(*next(train_batches(split, recipe.batch_size, seed=recipe.seed, epoch=0)))
+        recipe = self.recipe
+        return self.train_feed(
+            next(train_places(len(self.train_split), recipe.batch_size, seed=recipe.seed, epoch=0))[0]
+        )
 
     def start_epoch(self) -> None:
         """Set the epoch's sums to zero."""
@@ -116,8 +143,11 @@ class Learner:
     def set_learning_rate(self, epoch: int, examples: int) -> None:
         """Follow the recipe's schedule, by the place in the epoch, which a changed batch size does not move."""
         if self.recipe.schedule == "cosine":
-            place = epoch * self.steps_per_epoch + examples // self.recipe.batch_size
-            self.optimizer.learning_rate.assign(_cosine(self.recipe, place, self.steps_per_epoch))
+            self.optimizer.learning_rate.assign(self._scheduled(epoch, examples))
+
+    def _scheduled(self, epoch: int, examples: int) -> float:
+        place = epoch * self.steps_per_epoch + examples // self.recipe.batch_size
+        return _cosine(self.recipe, place, self.steps_per_epoch)
 
 
 def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split]:

@@ -2,20 +2,21 @@
 
 import shlex
 
+import numpy as np
 import tensorflow as tf
 
 from loops.runs import Run
 
 
 class Watch:
-    """Looks at each step's verdict one step later, so that a GPU is not waited for; `check` looks at the last one."""
+    """Looks at each call's verdicts one call later, so that a GPU is not waited for; `check` looks at the last one."""
 
     def __init__(self, run: Run, steps_per_epoch: int):
         self._run, self._per_epoch = run, steps_per_epoch
         self._open: tuple[int, tf.Tensor] | None = None
 
     def add(self, step: int, sound: tf.Tensor) -> None:
-        """Take the verdict () bool of a step (0, 1, 2 ... of the run), and look at that of the step before.
+        """Take the verdict () bool of a step (0, 1, 2 ... of the run), or those (k,) from it on; look at those before.
 
         Raises:
             FloatingPointError: as `check` does.
@@ -24,15 +25,17 @@ class Watch:
         self._open = step, sound
 
     def check(self) -> None:
-        """Look at the last step's verdict.
+        """Look at the last verdicts.
 
         Raises:
-            FloatingPointError: if its loss or a gradient was not finite.
+            FloatingPointError: if a step's loss or a gradient was not finite.
         """
         if self._open is None:
             return
         (step, sound), self._open = self._open, None
-        if not sound:
+        wrong = np.flatnonzero(~np.atleast_1d(sound))
+        if wrong.size:
+            step += int(wrong[0])
             run = self._run
             command = ["python", "scripts/train.py", run.recipe.name, "--out", str(run.folder), "--debug-numerics"]
             raise FloatingPointError(

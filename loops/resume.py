@@ -12,7 +12,7 @@ from loops.throughput import Clock
 
 # What the steps already done do not depend on, and what may be changed if it is asked for by name. With a field of the
 # second kind changed, the run is no longer the one that its seed and its recipe repeat.
-FREE = ("epochs", "keep_checkpoints", "checkpoint_steps")
+FREE = ("epochs", "steps_per_call", "keep_checkpoints", "checkpoint_steps")
 ON_REQUEST = ("batch_size", "precision", "xla", "devices", "workers")
 
 Start = tuple[Path, dict[str, np.ndarray], dict, list[dict]]  # checkpoint, its arrays, its meta, the history so far

@@ -7,8 +7,8 @@ Columns of `history.csv`, all for the one epoch:
     examples_per_second   the same in examples
     data_seconds          waiting for batches and handing them to the device
     compute_seconds       train steps, compilation left out
-    compile_seconds       the first train step of each batch shape, which traces and compiles: 0 in later epochs, and
-                          not 0 again where a resumed process compiled anew
+    compile_seconds       the first train step (or call of several) of each batch size, which traces and compiles: 0
+                          in later epochs, and not 0 again where a resumed process compiled anew
     peak_memory_mb        highest so far of the process (of a GPU's memory, where there is one), in MiB
 
 An epoch that was stopped and resumed adds up its parts. One in which every step was the first of its shape has no
@@ -37,7 +37,7 @@ class Clock:
     """A stop watch of one epoch: each `lap` gives the time since the last one to a purpose."""
 
     def __init__(self):
-        self._shapes: set[tuple] = set()  # of batches whose step is compiled, in this process
+        self._sizes: set[int] = set()  # of batches whose step is compiled, in this process
         self.reset()
         self.start()
 
@@ -56,14 +56,14 @@ class Clock:
         self.laps[purpose] += now - self._mark
         self._mark = now
 
-    def lap_step(self, shape: tuple, wait: Callable[[], object]) -> None:
-        """Add the time of a train step on a batch of `shape`; wait() returns when the device has done it."""
-        if shape in self._shapes:
+    def lap_steps(self, steps: int, batch_size: int, wait: Callable[[], object]) -> None:
+        """Add the time of one call of train steps; wait() returns when the device has done them."""
+        if batch_size in self._sizes:
             self.lap("compute")
-            self.steps += 1
-            self.examples += shape[0]
+            self.steps += steps
+            self.examples += steps * batch_size
         else:
-            self._shapes.add(shape)
+            self._sizes.add(batch_size)
             wait()
             self.lap("compile")
 

@@ -6,12 +6,11 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import tensorflow as tf
 from tqdm import tqdm
 
 from loops import checkpoint, control, disk, resume
 from loops.data.dataset import Dataset
-from loops.data.pipeline import evaluation_batches, train_batches
+from loops.data.pipeline import evaluation_places, train_places
 from loops.distribution import ONE_DEVICE, Devices
 from loops.evaluation import evaluate
 from loops.learner import Learner
@@ -114,7 +113,7 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
         train_step = learner.train_step(xla=xla == "on", shapes=shapes)
         if xla == "on" and (refusal := learner.refusal_of_xla(train_step)):
             raise ValueError(f"{refusal}; or --xla off")
-    evaluation_step = learner.evaluation_step(xla=xla == "on")
+    train_call, evaluation_step = learner.calls(train_step), learner.evaluation_step(xla=xla == "on")
     environment |= {
         "xla": xla,
         "data": dataset.source,
@@ -172,32 +171,40 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
             done = progress["examples"]  # of this epoch, from a run that was stopped inside it
             if done == 0:
                 learner.start_epoch()
-            batches = train_batches(
-                learner.train_split, recipe.batch_size, seed=recipe.seed, epoch=progress["epoch"], start=done
+            calls = train_places(
+                len(learner.train_split),
+                recipe.batch_size,
+                seed=recipe.seed,
+                epoch=progress["epoch"],
+                start=done,
+                steps_per_call=recipe.steps_per_call,
+                step=progress["step"],
+                pause=recipe.checkpoint_steps,
             )
             title = f"epoch {progress['epoch'] + 1}/{recipe.epochs}"
-            bar = {"total": per_epoch, "initial": done // recipe.batch_size, "unit": "step"}
-            for inputs, labels in tqdm(batches, title, leave=False, disable=None if devices.is_chief else True, **bar):
-                learner.set_learning_rate(progress["epoch"], progress["examples"])
-                batch = (*learner.place(inputs, labels), tf.constant(progress["step"], tf.int64))
-                clock.lap("data")
-                watch.add(progress["step"], train_step(*batch))
-                clock.lap_step(inputs.shape, wait=learner.metrics.loss.numpy)
-                progress["step"] += 1
-                progress["examples"] += len(labels)
-                stop_if_asked()
-                if recipe.checkpoint_steps is not None and progress["step"] % recipe.checkpoint_steps == 0:
-                    clock.lap("rest")
-                    save_checkpoint()
-                    clock.lap("rest")
+            steps = {"total": per_epoch, "initial": done // recipe.batch_size, "unit": "step"}
+            with tqdm(desc=title, leave=False, disable=None if devices.is_chief else True, **steps) as bar:
+                for places in calls:  # (k, B): of k steps
+                    batches = learner.batches(places, **progress)
+                    clock.lap("data")
+                    watch.add(progress["step"], train_call(*batches))
+                    clock.lap_steps(*places.shape, wait=learner.metrics.loss.numpy)
+                    progress["step"] += len(places)
+                    progress["examples"] += places.size
+                    bar.update(len(places))
+                    stop_if_asked()
+                    if recipe.checkpoint_steps is not None and progress["step"] % recipe.checkpoint_steps == 0:
+                        clock.lap("rest")
+                        save_checkpoint()
+                        clock.lap("rest")
             watch.check()
             result = learner.metrics.result()  # waits for the device
             clock.lap("compute")
 
             # Evaluation.
             learner.val_metrics.reset()
-            for inputs, labels in evaluation_batches(learner.validation_split, recipe.batch_size):
-                evaluation_step(*learner.place(inputs, labels))
+            for places in evaluation_places(len(learner.validation_split), recipe.batch_size):
+                evaluation_step(*learner.validation_feed(places))
                 stop_if_asked()
             result |= {f"val_{name}": value for name, value in learner.val_metrics.result().items()}
 

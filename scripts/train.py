@@ -59,6 +59,12 @@ def parser() -> command_line.Parser:
         help="divide each batch among N GPUs (without a GPU: N parts of the CPU, to try it); on several machines start "
         "the same command on each, with TF_CONFIG in the environment",
     )
+    parser.add_argument(
+        "--steps-per-call",
+        metavar="N",
+        help="train steps in one call of TensorFlow (default 1): the same bits, sooner where a step takes about a "
+        "millisecond; Ctrl-C is heard after each call",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard event files to RUN/tensorboard")
     parser.add_argument(
         "--explain",
@@ -91,7 +97,7 @@ def main(arguments) -> int:
 
     recipe = recipes.get(arguments.recipe)
     folder = arguments.out or Path("runs") / recipe.name
-    options = ("data", "epochs", "batch_size", "seed", "precision", "xla", "devices")
+    options = ("data", "epochs", "batch_size", "seed", "precision", "xla", "devices", "steps_per_call")
     settings = [(name, getattr(arguments, name)) for name in options if getattr(arguments, name) is not None]
     settings += arguments.set
     if arguments.explain:

@@ -48,18 +48,18 @@ def _line(out, row) -> dict:
 
 def _interrupt_at(monkeypatch, batch: int) -> None:
     """Press Ctrl-C, once, while the training of that batch (from 1, over all runs) is under way."""
-    batches = train_module.train_batches
+    places = train_module.train_places
     count = 0
 
     def interrupting(*arguments, **options):
         nonlocal count
-        for item in batches(*arguments, **options):
+        for item in places(*arguments, **options):
             count += 1
             if count == batch:
                 signal.raise_signal(signal.SIGINT)
             yield item
 
-    monkeypatch.setattr(train_module, "train_batches", interrupting)
+    monkeypatch.setattr(train_module, "train_places", interrupting)
 
 
 def _train_py(*arguments) -> int:

@@ -33,7 +33,7 @@ def _steps(clock, sizes):
         clock.sleep(0.5)
         clock.lap("data")
         clock.sleep(1.0)
-        clock.lap_step((size, 3), wait=lambda: clock.sleep(3.0))
+        clock.lap_steps(1, size, wait=lambda: clock.sleep(3.0))
 
 
 def test_compilation_and_data_are_apart_from_computing(clock):
@@ -84,7 +84,7 @@ def test_the_line_of_an_epoch():
 
 
 def test_the_loop_says_where_it_waits(tmp_path, monkeypatch):
-    batches, step, save = loops.train.train_batches, loops.learner.make_train_step, loops.train.checkpoint.save
+    places, step, save = loops.train.train_places, loops.learner.make_train_step, loops.train.checkpoint.save
 
     def slow(function, seconds):
         def slowly(*arguments, **options):
@@ -93,12 +93,12 @@ def test_the_loop_says_where_it_waits(tmp_path, monkeypatch):
 
         return slowly
 
-    def slow_batches(*arguments, **options):
-        for batch in batches(*arguments, **options):
+    def slow_places(*arguments, **options):
+        for call in places(*arguments, **options):
             time.sleep(0.3)
-            yield batch
+            yield call
 
-    monkeypatch.setattr(loops.train, "train_batches", slow_batches)
+    monkeypatch.setattr(loops.train, "train_places", slow_places)
     monkeypatch.setattr(loops.learner, "make_train_step", lambda *a, **o: slow(step(*a, **o), 0.2))
     monkeypatch.setattr(loops.train.checkpoint, "save", slow(save, 0.5))
     run = _run(tmp_path / "run", ("epochs", "2"), ("checkpoint_steps", "1"))

@@ -65,18 +65,50 @@ def check(split: Split, classes: int) -> None:
             raise DataError(f"example {int(bad.argmax())} holds a NaN or an infinity: leave it out or mend it")
 
 
+def train_places(
+    examples: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    steps_per_call: int = 1,
+    step: int = 0,
+    pause: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield the places (k, B) in a split of the k batches after each other that one call trains on, for one epoch.
+
+    The order is decided by (seed, epoch), from example `start` on. k is `steps_per_call`, but less before the epoch's
+    last, smaller batch, which comes alone, and where `pause` divides the number of steps, so that a checkpoint can be
+    written there; `step` of them come before the first one yielded.
+    """
+    # SeedSequence takes no negative numbers; the seed's 32 bits as an unsigned number keep seeds distinct.
+    order = np.random.default_rng((seed % 2**32, epoch)).permutation(examples)
+    while start < examples:
+        steps = min(steps_per_call, (examples - start) // batch_size)
+        if pause is not None:
+            steps = min(steps, pause - step % pause)
+        steps = max(steps, 1)
+        chosen = order[start : start + steps * batch_size]
+        yield chosen.reshape(steps, -1)
+        start, step = start + len(chosen), step + steps
+
+
 def train_batches(
     split: Split, batch_size: int, *, seed: int, epoch: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (inputs, labels) of one epoch (from 0) in the order that (seed, epoch) decides, from example `start` on."""
-    # SeedSequence takes no negative numbers; the seed's 32 bits as an unsigned number keep seeds distinct.
-    order = np.random.default_rng((seed % 2**32, epoch)).permutation(len(split))
-    for begin in range(start, len(split), batch_size):
-        chosen = order[begin : begin + batch_size]
+    for (chosen,) in train_places(len(split), batch_size, seed=seed, epoch=epoch, start=start):
         yield split.inputs[chosen], split.labels[chosen]
+
+
+def evaluation_places(examples: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield the places (B,) in a split, in stored order; the last batch may be smaller."""
+    for begin in range(0, examples, batch_size):
+        yield np.arange(begin, min(begin + batch_size, examples))
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (inputs, labels) in stored order; the last batch may be smaller."""
-    for begin in range(0, len(split), batch_size):
-        yield split.inputs[begin : begin + batch_size], split.labels[begin : begin + batch_size]
+    for places in evaluation_places(len(split), batch_size):
+        yield split.inputs[places], split.labels[places]

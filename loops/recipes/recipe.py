@@ -68,6 +68,7 @@ class Recipe:
     devices: int = 1  # of each worker; all of them together divide every batch
     workers: int = 1  # processes, which TF_CONFIG names
     sync_batch_norm: bool = False  # normalize with the whole batch's statistics, not with those of a device's share
+    steps_per_call: int = 1  # train steps in one call of TensorFlow: the same bits, and less waiting for Python
     keep_checkpoints: int = 2
     checkpoint_steps: int | None = None  # save after every so many steps, too, not only after each epoch
     diagnostics: bool = False  # each layer's gradient and weight norms and running statistics in the history
@@ -77,7 +78,7 @@ class Recipe:
             raise ValueError(f"dataset must be one of {', '.join(self.datasets)}, got {self.dataset!r}")
         if self.datasets is None and self.dataset in LAYOUTS:
             raise ValueError(f"dataset must be a set of series, such as FordA, got {self.dataset!r}, a set of images")
-        for name in ("epochs", "batch_size", "keep_checkpoints", "devices", "workers"):
+        for name in ("epochs", "batch_size", "steps_per_call", "keep_checkpoints", "devices", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not -(2**31) <= self.seed < 2**31:
@@ -111,6 +112,8 @@ class Recipe:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.sync_batch_norm and self.devices * self.workers > 1 and self.xla == "on":
             raise ValueError("sync_batch_norm adds up over the devices inside of what xla=on compiles: set xla=off")
+        if self.steps_per_call > 1 and self.devices * self.workers > 1:
+            raise ValueError("steps_per_call is for one device, and there are several: leave it at 1")
         if self.data not in ("auto", "sample"):
             # Absolute, so that a run's recipe still finds its data from another working directory.
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
