@@ -125,9 +125,10 @@ def test_batch_norm_by_itself_is_not_that_of_the_batch(divided, one_device):
 def test_bits_belong_to_the_example(xla):
     def draw(start, size):
         with share_of_batch(Share(start, size, 7)):
-            return random.bits(KEY(), [size, 3, 5]), random.bits(KEY(), tf.stack([size, 11]))
+            bits = random.bits(KEY(), [size, 3, 5]), random.bits(KEY(), tf.stack([size, 11]))
+            return *bits, random.keep_mask(KEY(), [size, 3, 5], 0.3)
 
-    whole = random.bits(KEY(), [7, 3, 5]), random.bits(KEY(), [7, 11])
+    whole = random.bits(KEY(), [7, 3, 5]), random.bits(KEY(), [7, 11]), random.keep_mask(KEY(), [7, 3, 5], 0.3)
     parts = [tf.function(lambda: draw(*share), jit_compile=xla)() for share in ((0, 3), (3, 2), (5, 2))]  # noqa: B023
     for expected, *found in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(tf.concat(found, axis=0), expected)

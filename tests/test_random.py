@@ -27,9 +27,12 @@ def test_bits_and_masks_are_equal_in_every_mode(mode):
         np.testing.assert_array_equal(expected, found)
 
 
-def _run(size: tf.Tensor) -> int:
-    with tf.compat.v1.Session(graph=size.graph) as session:
-        return int(np.prod(session.run(size)))
+def _counts(graph: tf.Graph) -> list[int]:
+    """How many numbers each operation of a graph draws, but for those by which TensorFlow scrambles a key: 4."""
+    drawn = [op for op in graph.get_operations() if op.type == "StatelessRandomUniformFullIntV2"]
+    with tf.compat.v1.Session(graph=graph) as session:
+        counts = [int(np.prod(session.run(op.inputs[0]))) for op in drawn]
+    return [count for count in counts if count > 4]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -46,9 +49,22 @@ def test_draws_for_xla_are_the_same_bits_of_different_sizes(mode):
     for expected, found in zip(draw(number), MODES[mode](draw_for_xla)(number), strict=True):
         np.testing.assert_array_equal(expected, found)
     graph = tf.function(draw_for_xla).get_concrete_function(number).graph
-    drawn = [op for op in graph.get_operations() if op.type == "StatelessRandomUniformFullIntV2"]
-    counts = [count for op in drawn if (count := _run(op.inputs[0])) > 4]  # fold_in draws 4
+    counts = _counts(graph)
     assert len(counts) == 3 * len(SHAPES) == len(set(counts))
+
+
+@pytest.mark.parametrize("count", [385, 386])
+def test_each_half_of_the_bits_decides_one_place(count):
+    key = random.make_key(3)
+    halves = random.bits(key, [193]).numpy().astype("<u4").view("<u2")[:count]
+    np.testing.assert_array_equal(random.keep_mask(key, [count], 0.3), halves >= round(0.3 * 65536))
+    np.testing.assert_array_equal(random.keep_mask(key, [count], 0.999999), halves == 65535)
+
+
+def test_a_mask_is_drawn_at_its_size():
+    key = random.make_key(3)
+    graph = tf.function(lambda: random.keep_mask(key, [7, 11, 5], 0.3)).get_concrete_function().graph
+    assert _counts(graph) == [193]  # for 385 places
 
 
 def test_keys_differ_by_seed_step_and_site():

@@ -30,28 +30,29 @@ def bits(key: tf.Tensor, shape) -> tf.Tensor:
 
     Where replicas divide a batch, the first axis is the examples, and each has the bits that it has in the whole batch.
     """
+    return _of_whole_batch(shape, lambda count: _draw(key, count))
+
+
+def _of_whole_batch(shape, draw) -> tf.Tensor:
+    """draw(count) -> (count,), as numbers of a shape of which replicas may have a share."""
     share, shape = replicas.current(), tf.convert_to_tensor(shape)
-    if share is not None:
-        # All are drawn and some kept: a generator that is set forward gives other bits under XLA than without it.
-        shape = tf.concat([[share.total], shape[1:]], axis=0)
-    drawn = _draw_apart(key, shape) if target.is_xla() else _draw(key, shape)
-    return drawn if share is None else drawn[share.start : share.start + share.size]
+    if share is None:
+        return tf.reshape(draw(tf.reduce_prod(shape)), shape)
+    # All are drawn and some kept: a generator that is set forward gives other bits under XLA than without it.
+    shape = tf.concat([[share.total], shape[1:]], axis=0)
+    return tf.reshape(draw(tf.reduce_prod(shape)), shape)[share.start : share.start + share.size]
 
 
-def _draw(key: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    return tf.random.stateless_uniform(shape, key, minval=None, maxval=None, dtype=tf.uint32, alg=ALGORITHM)
+def _draw(key: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """(count,) uint32.
 
-
-def _draw_apart(key: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """The same bits from a draw of a size of its own: a few more, which are cut off.
-
-    XLA makes one function of all draws of a shape. As it does not know where each starts to count, it draws 5 to 10
+    XLA makes one function of all draws of a size. As it does not know where each starts to count, it draws 5 to 10
     times slower than a single draw, which is known to start at 0: 2.4 million numbers in 20 to 40 ms against 3.6 (2
-    cores of an AMD EPYC). The first bits of a longer draw are those of a shorter one.
+    cores of an AMD EPYC). So each has a size of its own there: the first bits of a longer draw are those of a shorter.
     """
-    count = tf.reduce_prod(shape)
-    # The generator makes four at a time.
-    return tf.reshape(_draw(key, [count + 4 * target.number()])[:count], shape)
+    drawn = count + 4 * target.number() if target.is_xla() else count  # the generator makes four at a time
+    all_bits = tf.random.stateless_uniform([drawn], key, minval=None, maxval=None, dtype=tf.uint32, alg=ALGORITHM)
+    return all_bits[:count]
 
 
 def integers(key: tf.Tensor, shape, low: int, high: int) -> tf.Tensor:
@@ -61,8 +62,15 @@ def integers(key: tf.Tensor, shape, low: int, high: int) -> tf.Tensor:
 
 
 def keep_mask(key: tf.Tensor, shape, rate: float) -> tf.Tensor:
-    """Return a boolean mask that is False with probability `rate` (to 2^-32), for 0 <= rate < 1."""
-    return bits(key, shape) >= tf.constant(round(rate * 2**32), tf.uint32)
+    """Return a boolean mask that is False with probability `rate` (to 2^-16), for 0 <= rate < 1.
+
+    Each half of 32 bits decides one place: drawing them is what dropout costs.
+    """
+
+    def halves(count: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.bitcast(_draw(key, (count + 1) // 2), tf.uint16), [-1])[:count]
+
+    return _of_whole_batch(shape, halves) >= tf.constant(min(round(rate * 2**16), 2**16 - 1), tf.uint16)
 
 
 def uniform(key: tf.Tensor, shape, low: float, high: float, dtype: tf.DType = tf.float32) -> tf.Tensor:

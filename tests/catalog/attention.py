@@ -12,7 +12,7 @@ from tfcore import random
 from tfcore.layers.attention import Attention, MultiHeadAttention, Projection
 from tfcore.ops import attention
 
-B, N, T, S, D, E = 2, 3, 13, 257, 5, 7  # S: two whole blocks of keys and one key more
+B, N, T, S, D, E = 2, 3, 13, 257, 5, 7  # S: three blocks of 86 keys, but one
 KEY, RATE = (3, 5), 0.3
 
 
@@ -37,7 +37,7 @@ def _formula(query, key, value, scale, mask, kept):
 
 
 def _kept() -> tf.Tensor:
-    masks = [random.keep_mask(random.fold_in(tf.constant(KEY), i), (B, N, T, 128), RATE) for i in range(3)]
+    masks = [random.keep_mask(random.fold_in(tf.constant(KEY), i), (B, N, T, 86), RATE) for i in range(3)]
     return tf.concat(masks, axis=3)[..., :S]
 
 

@@ -14,8 +14,8 @@ from tfcore import random
 from tfcore.ops.parameters import add_parameter, multiply_parameter
 from tfcore.precision import statistics_dtype
 
-# Keys in a block: the unit in which `chunked` works and in which dropout masks are drawn, so that both formulations
-# drop the same weights. Large enough for the matrix products to run at full speed.
+# Most keys in a block: the unit in which `chunked` works and in which dropout masks are drawn, so that both
+# formulations drop the same weights. Large enough for the matrix products to run at full speed.
 BLOCK = 128
 
 
@@ -61,7 +61,8 @@ def attend_direct(query, key, value, mask, dropout_rate, dropout_key) -> tf.Tens
     """Attention as the paper writes it, with the matrix of all weights."""
     weights = _weights(query, key, mask)  # (B, N, T, S)
     if dropout_rate > 0:
-        blocks = [_keep(dropout_key, block, query, dropout_rate) for block in range(_block_count(key))]
+        count, size = _blocks(key)
+        blocks = [_keep(dropout_key, block, query, size, dropout_rate) for block in range(count)]
         kept = tf.concat(blocks, axis=3)[:, :, :, : key.shape[2]]  # (B, N, T, S)
         weights = tf.where(kept, weights / (1.0 - dropout_rate), 0.0)  # (B, N, T, S)
     return tf.matmul(tf.cast(weights, value.dtype), value)  # (B, N, T, S) x (B, N, S, e) -> (B, N, T, e)
@@ -81,30 +82,30 @@ def attend_chunked(query, key, value, mask, dropout_rate, dropout_key) -> tf.Ten
     Dropout multiplies P in Y, ∂V and ∂P by the block's mask, which is drawn again, not stored.
     """
     high = statistics_dtype(query.dtype)
-    size, count = key.shape[2], _block_count(key)
-    surplus = count * BLOCK - size
+    size, (count, block_size) = key.shape[2], _blocks(key)
+    surplus = count * block_size - size
     if surplus:  # the last block is filled up with keys that nobody may attend to
         key, value = (tf.pad(x, [[0, 0], [0, 0], [0, surplus], [0, 0]]) for x in (key, value))
-        real = tf.reshape(tf.range(count * BLOCK) < size, [1, 1, 1, -1])
+        real = tf.reshape(tf.range(count * block_size) < size, [1, 1, 1, -1])
         if mask is None:
             mask = real  # (1, 1, 1, S)
         else:
             mask = (tf.pad(mask, [[0, 0], [0, 0], [0, 0], [0, surplus]]) if mask.shape[3] > 1 else mask) & real
 
     def keys_of(x, block):
-        return _take_block(x, block, axis=2)  # (B, N, S, .) -> (B, N, b, .)
+        return _take_block(x, block, block_size, axis=2)  # (B, N, S, .) -> (B, N, b, .)
 
     def scores_of(query, keys, block):
         scores = tf.cast(tf.matmul(query, keys, transpose_b=True), high)  # (B, N, T, b)
         if mask is None:
             return scores
-        allowed = mask if mask.shape[3] == 1 else _take_block(mask, block, axis=3)  # (B, N, T, b)
+        allowed = mask if mask.shape[3] == 1 else _take_block(mask, block, block_size, axis=3)  # (B, N, T, b)
         return tf.where(allowed, scores, -float("inf"))
 
     def drop(weights, block):
         if dropout_rate == 0:
             return weights
-        return tf.where(_keep(dropout_key, block, query, dropout_rate), weights / (1.0 - dropout_rate), 0.0)
+        return tf.where(_keep(dropout_key, block, query, block_size, dropout_rate), weights / (1.0 - dropout_rate), 0.0)
 
     @tf.custom_gradient
     def run(query, key, value):
@@ -142,7 +143,8 @@ def attend_chunked(query, key, value, mask, dropout_rate, dropout_key) -> tf.Ten
             return block + 1, grad_query, grads_key.write(block, grad_keys), grads_value.write(block, grad_values)
 
         grads = [
-            tf.TensorArray(x.dtype, size=count, element_shape=[*x.shape[:2], BLOCK, x.shape[3]]) for x in (key, value)
+            tf.TensorArray(x.dtype, size=count, element_shape=[*x.shape[:2], block_size, x.shape[3]])
+            for x in (key, value)
         ]
         _, grad_query, *grads = _loop(count, step, (0, tf.zeros_like(query), *grads))
         return grad_query, *(_join_blocks(array.stack()) for array in grads)
@@ -210,11 +212,13 @@ def _loop(count, step, state):
     return tf.while_loop(lambda block, *_: block < count, step, state, parallel_iterations=1, maximum_iterations=count)
 
 
-def _take_block(x, block, axis):
+def _take_block(x, block, block_size, axis):
     """Keys block · b to (block + 1) · b of an axis."""
     # A gather from the axis split in two: tf.slice at a computed place makes XLA pad every axis to twice its size.
     shape = tf.shape(x)
-    split = tf.reshape(x, tf.concat([shape[:axis], [x.shape[axis] // BLOCK, BLOCK], shape[axis + 1 :]], axis=0))
+    split = tf.reshape(
+        x, tf.concat([shape[:axis], [x.shape[axis] // block_size, block_size], shape[axis + 1 :]], axis=0)
+    )
     return tf.gather(split, block, axis=axis)
 
 
@@ -242,14 +246,15 @@ def _finite(x):
     return tf.where(tf.math.is_inf(x), tf.zeros([], x.dtype), x)
 
 
-def _block_count(key) -> int:
-    """How many blocks of BLOCK keys cover all keys."""
-    return -(-key.shape[2] // BLOCK)
+def _blocks(key) -> tuple[int, int]:
+    """(How many blocks of one size cover all keys, that size): at most BLOCK, and as few keys too many as can be."""
+    count = max(-(-key.shape[2] // BLOCK), 1)
+    return count, -(-key.shape[2] // count)
 
 
-def _keep(dropout_key, block, query, rate):
+def _keep(dropout_key, block, query, size, rate):
     """The dropout mask (B, N, T, b) of one block of keys: a function of the key and the position alone."""
-    shape = tf.concat([tf.shape(query)[:3], [BLOCK]], axis=0)
+    shape = tf.concat([tf.shape(query)[:3], [size]], axis=0)
     return random.keep_mask(random.fold_in(dropout_key, block), shape, rate)
 
 
