@@ -1,18 +1,17 @@
-"""Time the full training step of recipes, beside the same step of Keras, in one run.
+"""Time the full training step of recipes, or single operations over sizes, beside the same of Keras, in one run.
 
 Each contender runs in a process of its own, with the same threads and the same allocator, and they take turns: a
 machine that is slow for a minute is slow for all of them. Each side is timed with XLA and without; its better mode
 counts. Data lie in memory; compilation and warm-up are apart. ratio = Keras / ours: above 1 is faster.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator
+
+import benchmark_operations as operations
+import benchmark_processes as processes
 
 import command_line
 
@@ -20,15 +19,16 @@ EXAMPLES = """\
   python scripts/benchmark.py transformer_forda --against keras --batch-size 8 --variants --flops
   python scripts/benchmark.py convnet_cifar10 inn_cifar10 --against keras --json speed.json
   python scripts/benchmark.py transformer_forda --set constant_branches=skip
+  python scripts/benchmark.py vit_cifar100 --against keras --batch-size 32 --augmentation both
+  python scripts/benchmark.py inn_cifar10 --against keras --precision mixed_bfloat16
   python scripts/benchmark.py all --against keras --flops       each at its published batch size, or what fits two cores
+  python scripts/benchmark.py --kind attention --against keras --figure attention.png       one layer over its sizes
 """
-WORKER = "import json, sys; import benchmark_worker; benchmark_worker.main(json.loads(sys.argv[1]))"
-# glibc gives freed blocks back to the system and faults them in again at every step: the same cure for both sides.
-ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 CEILINGS = "import json; from tfcore.inspect.roofline import measure_ceilings as m; print(json.dumps(m().to_json()))"
 # Batch sizes of `all`, where the published ones take minutes a turn on a small machine.
 SMALLER = {"vit_cifar100": "32", "perceiver_cifar100": "4", "transformer_forda": "8"}
 TURN = 1.0  # seconds that a contender runs before the next one's turn, one step at least
+TURNS = {"recipe": 9, "kind": 5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,46 +41,105 @@ class Contender:
     settings: tuple[str, ...]
     xla: str
 
+    def __str__(self) -> str:
+        return f"{self.recipe}, {self.label}, xla {self.xla}"
+
 
 def parser() -> command_line.Parser:
     parser = command_line.Parser(__doc__, EXAMPLES)
-    parser.add_argument("recipes", metavar="RECIPE", nargs="+", help="names of recipes, or all")
-    parser.add_argument("--against", choices=("keras",), help="time Keras's step of the same model, too")
-    parser.add_argument("--batch-size", metavar="N", help="other than the recipe's")
+    parser.add_argument("recipes", metavar="RECIPE", nargs="*", help="names of recipes, or all")
     parser.add_argument(
+        "--kind", choices=tuple(operations.KINDS), help="instead of recipes: one operation, over its sizes"
+    )
+    parser.add_argument("--against", choices=("keras",), help="time Keras's step of the same model, too")
+    parser.add_argument("--turns", metavar="N", type=int, help="turns of each contender (default 9, with --kind 5)")
+    parser.add_argument(
+        "--figure", metavar="FILE.png", type=command_line.writable_file, help="with --kind: draw cost over size"
+    )
+    recipe = parser.add_argument_group("for recipes")
+    recipe.add_argument("--batch-size", metavar="N", help="other than the recipe's")
+    recipe.add_argument("--precision", metavar="NAME", help="float32, mixed_bfloat16 or mixed_float16, on both sides")
+    recipe.add_argument(
+        "--augmentation",
+        choices=("on", "off", "both"),
+        help="random augmentation inside the model's training step (default on; Keras compiles none with it)",
+    )
+    recipe.add_argument(
         "--set", metavar="FIELD=VALUE", action="append", default=[], help="change fields of the recipes"
     )
-    parser.add_argument(
+    recipe.add_argument(
         "--variants", action="store_true", help="our step in each formulation that the recipe's model has"
     )
-    parser.add_argument("--flops", action="store_true", help="count the arithmetic of each compiled step, too")
-    parser.add_argument("--turns", metavar="N", type=int, default=9, help="turns of each contender (default 9)")
+    recipe.add_argument("--flops", action="store_true", help="count the arithmetic of each compiled step, too")
     return parser
 
 
 def main(arguments) -> int:
+    check(arguments)
+    if arguments.turns is None:
+        arguments.turns = TURNS["kind" if arguments.kind else "recipe"]
+    result = operation(arguments) if arguments.kind else recipe_steps(arguments)
+    command_line.write_json(arguments.json, result)
+    return 0
+
+
+def check(arguments) -> None:
+    """Refuse options that do not go together, before anything runs."""
+    if arguments.turns is not None and arguments.turns < 3:
+        raise ValueError(f"--turns must be at least 3, for a median with a spread, got {arguments.turns}")
+    if arguments.kind is None:
+        if not arguments.recipes:
+            raise ValueError("nothing to time: name recipes, or all, or an operation by --kind")
+        if arguments.figure is not None:
+            raise ValueError("--figure draws what --kind times: leave it out for recipes")
+        return
+    if arguments.recipes:
+        raise ValueError(f"--kind {arguments.kind} times one operation: leave out {' '.join(arguments.recipes)}")
+    for option in ("batch_size", "precision", "augmentation", "set", "variants", "flops"):
+        if getattr(arguments, option):
+            raise ValueError(f"--{option.replace('_', '-')} is for recipes: leave it out with --kind")
+    if arguments.figure is not None:
+        try:
+            import matplotlib  # noqa: F401
+        except ModuleNotFoundError:
+            raise ValueError("pictures need matplotlib, which is not installed: pip install -e '.[plots]'") from None
+
+
+def operation(arguments) -> list[dict]:
+    """Time one operation over its sizes; print and draw it."""
+    kind = arguments.kind
+    lines, left_off = operations.race(operations.contenders(kind, arguments.against), arguments.turns)
+    text, entries = operations.table(kind, lines)
+    print("\n".join([text, *map(left_off_note, left_off)]), flush=True)
+    if arguments.figure is not None:
+        import benchmark_figures
+
+        from loops.disk import write_atomically
+
+        figure = benchmark_figures.scaling(kind, lines, f"float32, {os.cpu_count()} CPU cores, {arguments.turns} turns")
+        write_atomically(arguments.figure, lambda file: figure.savefig(file, format="png"))
+    return entries
+
+
+def recipe_steps(arguments) -> list[dict]:
+    """Time the training steps of recipes; print them."""
     from loops import recipes
 
-    if arguments.turns < 3:
-        raise ValueError(f"--turns must be at least 3, for a median with a spread, got {arguments.turns}")
     everything = arguments.recipes == ["all"]
     names = list(recipes.RECIPES) if everything else arguments.recipes
-    settings = {name: list(arguments.set) for name in names}
-    for name in names:
-        batch_size = arguments.batch_size or (SMALLER.get(name) if everything else None)
-        if batch_size is not None:
-            settings[name].append(f"batch_size={batch_size}")
-        recipes.get(name).changed([command_line.setting(text) for text in settings[name]])
+    chosen = [
+        (name, settings) for name in names for settings in forms(name, arguments, everything)
+    ]  # refused here, before anything runs
     ceilings = None
     if arguments.flops:
-        ceilings = json.loads(_run(CEILINGS))
+        ceilings = json.loads(processes.run_program(CEILINGS))
         print(
             f"ceilings: float32 products {_peak(ceilings):.0f} GFLOP/s, memory {_stream(ceilings):.1f} GB/s", flush=True
         )
     result = []
-    for name in names:
+    for name, settings in chosen:
         contenders = [
-            Contender(name, side, label, (*settings[name], *extra), xla)
+            Contender(name, side, label, (*settings, *extra), xla)
             for side, label, extra in sides(name, arguments)
             for xla in ("off", "on")
         ]
@@ -94,8 +153,31 @@ def main(arguments) -> int:
         lines, entries = table(name, timings, ceilings)
         print(lines, flush=True)
         result += entries
-    command_line.write_json(arguments.json, result)
-    return 0
+    return result
+
+
+def forms(name: str, arguments, everything: bool) -> list[list[str]]:
+    """Return the settings of one recipe, twice if it is timed with augmentation and without.
+
+    Raises:
+        ValueError: for settings that the recipe refuses, or `--augmentation` for a recipe that has none to leave out.
+    """
+    from loops import recipes
+
+    settings = list(arguments.set)
+    batch_size = arguments.batch_size or (SMALLER.get(name) if everything else None)
+    for field, value in (("batch_size", batch_size), ("precision", arguments.precision)):
+        if value is not None:
+            settings.append(f"{field}={value}")
+    recipe = recipes.get(name).changed(map(command_line.setting, settings))
+    if arguments.augmentation is None:
+        return [settings]
+    if getattr(recipe, "augmentation", "none") == "none":
+        if everything:
+            return [settings]
+        raise ValueError(f"{name} has no augmentation to be timed on or off: leave out --augmentation")
+    both = {"on": settings, "off": [*settings, "augmentation=none"]}
+    return list(both.values()) if arguments.augmentation == "both" else [both[arguments.augmentation]]
 
 
 def sides(name: str, arguments) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -116,63 +198,27 @@ def sides(name: str, arguments) -> list[tuple[str, str, tuple[str, ...]]]:
 def race(contenders: list[Contender], turns: int, *, flops: bool) -> dict[Contender, dict]:
     """Let the contenders take turns; return of each the milliseconds of its turns, compile seconds and peak memory.
 
-    `flops`: also the arithmetic of the step as XLA compiles it, counted for one mode of each.
+    One that runs without XLA though asked for it is left out. `flops`: also the arithmetic of the step as XLA compiles
+    it, counted for one mode of each.
     """
-    with contextlib.ExitStack() as stack:
-        workers = {}
-        for contender in contenders:  # one after the other: compilation uses all cores
-            worker = stack.enter_context(_worker(contender))
-            workers[contender] = (worker, _answer(worker, contender))
-        times: dict[Contender, list[float]] = {contender: [] for contender in contenders}
+    with processes.started(contenders) as running:
+        times: dict[Contender, list[float]] = {contender: [] for contender in running}
         for _ in range(turns):
-            for contender, (worker, _) in workers.items():
-                print(json.dumps({"seconds": TURN}), file=worker.stdin, flush=True)
-                times[contender].append(_answer(worker, contender)["ms"])
-        found = {}
-        for contender, (worker, ready) in workers.items():
-            print(json.dumps({"quit": True}), file=worker.stdin, flush=True)
-            found[contender] = {**ready, **_answer(worker, contender), "ms": times[contender]}
+            for contender, process in running.items():
+                times[contender].append(process.ask({"case": 0, "seconds": TURN})["ms"])
+        found = {
+            contender: {**process.ready, **process.ask({"quit": True}), "ms": times[contender]}
+            for contender, process in running.items()
+        }
     if flops:  # with fresh processes: the peak memory above is that of training alone
-        counts = {contender.label: _count(contender) for contender in contenders if contender.xla == "on"}
-        found = {contender: {**timing, **counts[contender.label]} for contender, timing in found.items()}
+        counts = {contender.label: _count(contender) for contender in found if contender.xla == "on"}
+        found = {contender: {**timing, **counts.get(contender.label, {})} for contender, timing in found.items()}
     return found
 
 
 def _count(contender: Contender) -> dict:
-    with _worker(contender) as worker:
-        _answer(worker, contender)
-        print(json.dumps({"flops": True}), file=worker.stdin, flush=True)
-        return _answer(worker, contender)
-
-
-def _environment() -> dict[str, str]:
-    return {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, **ALLOCATOR, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def _run(program: str) -> str:
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, stdout=subprocess.PIPE, env=_environment(), text=True, check=True).stdout
-
-
-@contextlib.contextmanager
-def _worker(contender: Contender) -> Iterator[subprocess.Popen]:
-    command = [sys.executable, "-c", WORKER, json.dumps(dataclasses.asdict(contender))]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answer(worker: subprocess.Popen, contender: Contender) -> dict:
-    line = worker.stdout.readline()
-    if not line:
-        raise ValueError(f"{contender.recipe}, {contender.label}, xla {contender.xla}: its process ended, see above")
-    answer = json.loads(line)
-    if "error" in answer:
-        raise ValueError(answer["error"])
-    return answer
+    with processes.Process(contender) as process:
+        return process.ask({"flops": True})
 
 
 def _peak(ceilings: dict) -> float:
@@ -196,21 +242,19 @@ def fractions(found: dict, ms: float, xla: str, ceilings: dict) -> dict[str, flo
 
 def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = None) -> tuple[str, list[dict]]:
     """Return the printed table and the JSON entries of one recipe: each side at its best of XLA on and off."""
-    best: dict[str, tuple[Contender, dict]] = {}
-    for contender, found in timings.items():
-        if contender.label not in best or statistics.median(found["ms"]) < statistics.median(
-            best[contender.label][1]["ms"]
-        ):
-            best[contender.label] = (contender, found)
+    chosen = processes.best_modes({contender: found["ms"] for contender, found in timings.items()})
+    best = {label: (contender, timings[contender]) for label, contender in chosen.items()}
     keras = best.get("Keras")
-    batch = next(iter(timings.values()))["batch_size"]
+    # What the worker says of its recipe: batch size and precision, and augmentation where the model has one.
+    about = next(iter(timings.values()))["about"]
+    left_off = processes.without_xla(timings)
     lines = [
-        f"\n{name}, batch {batch}",
+        ", ".join([f"\n{name}", *(f"{field.replace('_size', '')} {value}" for field, value in about.items())]),
         f"{'':34}{'ms a step':>12}{'spread':>19}  xla  {'compile':>9}{'peak':>9}  GFLOP, ratio",
     ]
     entries = []
     for label, (contender, found) in best.items():
-        median, low, high = spread(found["ms"])
+        median, low, high = processes.spread(found["ms"])
         line = (
             f"{label:34}{median:>12.2f}{f'{low:.2f} .. {high:.2f}':>19}  {contender.xla:3}  "
             f"{found['compile_seconds']:>7.1f} s{found['peak_mb']:>6.0f} MB"
@@ -220,13 +264,13 @@ def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = Non
             reached = fractions(found, median, contender.xla, ceilings)
             line += "".join(f", {value:.0%} {what.replace('_', ' ')}" for what, value in reached.items())
         if keras is not None and label != "Keras":
-            ratio, ratio_low, ratio_high = ratios(keras[1]["ms"], found["ms"])
+            ratio, ratio_low, ratio_high = processes.ratios(keras[1]["ms"], found["ms"])
             line += f"  {ratio:.2f} ({ratio_low:.2f} .. {ratio_high:.2f})"
             entries.append(
                 {
                     "recipe": name,
                     "variant": label,
-                    "batch_size": batch,
+                    **about,
                     "ours_ms": median,
                     "keras_ms": statistics.median(keras[1]["ms"]),
                     "ratio": ratio,
@@ -234,27 +278,22 @@ def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = Non
                     "high": ratio_high,
                     "ours_xla": contender.xla,
                     "keras_xla": keras[0].xla,
+                    "keras_leaves_xla_off": "Keras" in left_off,
                     "ours_peak_mb": found["peak_mb"],
                     "keras_peak_mb": keras[1]["peak_mb"],
                 }
             )
         elif label != "Keras":
-            entries.append({"recipe": name, "variant": label, "batch_size": batch, "ours_ms": median})
+            entries.append({"recipe": name, "variant": label, **about, "ours_ms": median, "ours_xla": contender.xla})
         if ceilings is not None and "gflop" in found and label != "Keras":
             entries[-1] |= {"gflop": found["gflop"], **reached}
         lines.append(line)
-    return "\n".join(lines), entries
+    return "\n".join([*lines, *map(left_off_note, left_off)]), entries
 
 
-def spread(values: list[float]) -> tuple[float, float, float]:
-    """Return median, lower and upper quartile."""
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return median, low, high
-
-
-def ratios(theirs: list[float], ours: list[float]) -> tuple[float, float, float]:
-    """Return median and quartiles of the ratio turn by turn: what slows both sides at once cancels."""
-    return spread([their / our for their, our in zip(theirs, ours, strict=True)])
+def left_off_note(label: str) -> str:
+    """Return what to print below a table for a side that does not compile though it was asked to."""
+    return f"{label} was asked for XLA, too, and ran without: a layer of it says that it cannot be compiled"
 
 
 if __name__ == "__main__":

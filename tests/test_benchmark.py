@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark import Contender, main, parser, ratios, sides, spread, table
+from benchmark import Contender, forms, main, parser, sides, table
+from benchmark_processes import ratios, spread
 
 from loops import recipes
 from loops.learner import Learner
@@ -22,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 def _timings() -> dict[Contender, dict]:
     """Keras is faster without XLA, ours with; a slow minute of the machine hits both at the third turn."""
     slow = np.array([1.0, 1.0, 3.0])
-    common = {"batch_size": 7, "compile_seconds": 1.5, "peak_mb": 500.0}
+    about = {"batch_size": 7, "precision": "float32"}
+    common = {"about": about, "compile_seconds": 1.5, "peak_mb": 500.0}
     return {
         Contender("inn_cifar10", "ours", "ours", (), "off"): common | {"ms": list(20 * slow)},
         Contender("inn_cifar10", "ours", "ours", (), "on"): common | {"ms": list(10 * slow), "peak_mb": 400.0},
@@ -37,14 +39,23 @@ def test_each_side_counts_at_its_better_mode_and_turns_are_paired():
     assert (entry["ours_ms"], entry["keras_ms"], entry["ratio"]) == (10, 50, 5)
     assert entry["low"] == entry["high"] == 5  # the slow turn was slow for both
     assert {"recipe", "ours_ms", "keras_ms", "ratio", "low", "high", "ours_peak_mb", "keras_peak_mb"} <= entry.keys()
-    assert "inn_cifar10, batch 7" in text and "5.00 (5.00 .. 5.00)" in text and "400 MB" in text
+    assert entry["keras_leaves_xla_off"] is False and "Keras was asked" not in text
+    assert "inn_cifar10, batch 7, precision float32" in text and "5.00 (5.00 .. 5.00)" in text and "400 MB" in text
 
 
 def test_without_a_rival_there_is_no_ratio():
     timings = {contender: found for contender, found in _timings().items() if contender.side == "ours"}
     text, (entry,) = table("inn_cifar10", timings)
-    assert entry == {"recipe": "inn_cifar10", "variant": "ours", "batch_size": 7, "ours_ms": 10}
+    about = {"batch_size": 7, "precision": "float32"}
+    assert entry == {"recipe": "inn_cifar10", "variant": "ours", **about, "ours_ms": 10, "ours_xla": "on"}
     assert "Keras" not in text
+
+
+def test_a_side_that_leaves_xla_off_is_named():
+    timings = {c: found for c, found in _timings().items() if (c.side, c.xla) != ("keras", "on")}
+    text, (entry,) = table("inn_cifar10", timings)
+    assert (entry["keras_xla"], entry["keras_leaves_xla_off"]) == ("off", True)
+    assert text.splitlines()[-1].startswith("Keras was asked for XLA, too, and ran without")
 
 
 def test_fractions_are_of_the_ceilings_and_bytes_of_xlas_kernels():
@@ -67,6 +78,18 @@ def test_variants_are_those_of_the_recipe():
     assert labels == ["formulation=direct", "formulation=folded", "constant_branches=skip", "Keras"]
     with pytest.raises(ValueError, match="one formulation only"):
         sides("cnn_cifar10", parser().parse_args(["cnn_cifar10", "--variants"]))
+
+
+def test_augmentation_and_precision_become_settings():
+    def settings(name, *options, everything=False):
+        return forms(name, parser().parse_args([name, *options]), everything)
+
+    assert settings("vit_cifar100") == settings("vit_cifar100", "--augmentation", "on") == [[]]
+    off = ["batch_size=3", "precision=mixed_bfloat16", "augmentation=none"]
+    options = ("--batch-size", "3", "--precision", "mixed_bfloat16", "--augmentation")
+    assert settings("vit_cifar100", *options, "off") == [off]
+    assert settings("perceiver_cifar100", *options, "both") == [off[:2], off]
+    assert settings("inn_cifar10", "--augmentation", "both", everything=True) == [[]]
 
 
 def test_a_race_of_two_sides(tmp_path):
@@ -123,6 +146,11 @@ def test_a_recipe_without_a_rival_ends_in_one_line():
         (["inn_cifar10", "--turns", "2"], "--turns must be at least 3"),
         (["inn_cifar10", "--set", "kernel=3"], "unknown field 'kernel'"),
         (["inn_cifar10", "--batch-size", "0"], "batch_size must be at least 1"),
+        (["inn_cifar10", "--precision", "float8"], "precision must be one of float32, mixed_bfloat16, mixed_float16"),
+        (["inn_cifar10", "--augmentation", "off"], "inn_cifar10 has no augmentation"),
+        (["vit_cifar100", "--set", "augmentation=none", "--augmentation", "both"], "has no augmentation"),
+        (["inn_cifar10", "--figure", "x.png"], "leave it out for recipes"),
+        ([], "name recipes, or all, or an operation by --kind"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_runs(arguments, message):
