@@ -69,7 +69,7 @@ def test_a_planted_layer_is_found_at_its_line(planted):
         ("planted", line_of(Planted, "# planted"), "forward", 5 * 7)
     ]
     products = {(item.layer, item.source.split(":")[0], item.phase) for item in planted.kernels if item.opcode == "dot"}
-    assert products == {("parts/0", "tfcore/layers/dense.py", phase) for phase in ("forward", "backward")}
+    assert products == {("parts/0", "tfcore/ops/linear.py", phase) for phase in ("forward", "backward")}
     assert str(sine[0]).startswith(f"{sine[0].name}: {sine[0].source}, planted, ")
 
 

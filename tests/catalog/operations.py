@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.catalog.entry import Case, Entry, random_array
-from tfcore.ops import convolution, involution, losses, normalization, patches, pooling
+from tfcore.ops import convolution, involution, linear, losses, normalization, patches, pooling
 
 BATCH, HEIGHT, WIDTH, CHANNELS, FILTERS = 2, 11, 7, 5, 3  # a different prime for each, so that no axes can be swapped
 WINDOWS = (
@@ -45,6 +45,16 @@ def _patches() -> list[Entry]:
         return Entry(name, (patches.extract_patches,), case)
 
     return [entry(*window) for window in WINDOWS]
+
+
+def _linear() -> Entry:
+    def case(dtype):
+        kernel, bias = random_array((CHANNELS, FILTERS), dtype, 1), random_array((FILTERS,), dtype, 2)
+        return Case(
+            linear.linear, lambda x, kernel, bias: keras.ops.matmul(x, kernel) + bias, (_image(dtype), kernel, bias)
+        )
+
+    return Entry("ops.linear", (linear.linear,), case)
 
 
 def _convolutions() -> list[Entry]:
@@ -258,6 +268,7 @@ def _tied_scores(dtype) -> np.ndarray:
 
 ENTRIES = [
     *_patches(),
+    _linear(),
     *_convolutions(),
     *_poolings(),
     *_involutions(),

@@ -12,7 +12,7 @@ from tfcore import random
 from tfcore.initializers import glorot_uniform
 from tfcore.module import Module
 from tfcore.ops.attention import FORMULATIONS, attend, attend_folded, attention_weights
-from tfcore.ops.parameters import add_parameter
+from tfcore.ops.linear import linear
 from tfcore.precision import variable_dtype
 
 # What MultiHeadAttention knows: those of the op, the one that needs the projections, a choice by the sizes, a control.
@@ -44,9 +44,14 @@ class Projection(Module):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x, kernel = tf.cast(x, self.dtype), tf.cast(self.kernel, self.dtype)
+        # The heads side by side: one product, and the bias is added where its gradient sums over leading axes.
         if self.merge:
-            return add_parameter(tf.einsum("bntd,ndw->btw", x, kernel), self.bias)  # (B, N, T, d) -> (B, T, D)
-        return add_parameter(tf.einsum("btw,wnd->bntd", x, kernel), self.bias[:, None, :])  # (B, T, D) -> (B, N, T, d)
+            heads, head_width, width = kernel.shape
+            x = tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, x.shape[2], heads * head_width])  # (B, T, N · d)
+            return linear(x, tf.reshape(kernel, [-1, width]), self.bias)  # (B, T, D)
+        width, heads, head_width = kernel.shape
+        y = linear(x, tf.reshape(kernel, [width, -1]), tf.reshape(self.bias, [-1]))  # (B, T, N · d)
+        return tf.transpose(tf.reshape(y, [-1, x.shape[1], heads, head_width]), [0, 2, 1, 3])  # (B, N, T, d)
 
 
 class MultiHeadAttention(Module):

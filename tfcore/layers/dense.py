@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfcore.initializers import Initializer, glorot_uniform
 from tfcore.module import Module
-from tfcore.ops.parameters import add_parameter
+from tfcore.ops.linear import linear
 from tfcore.precision import variable_dtype
 
 
@@ -33,8 +33,4 @@ class Dense(Module):
         self.bias = tf.Variable(tf.zeros([units], stored), name="bias")
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        rows = tf.reshape(tf.cast(x, self.dtype), [-1, self.kernel.shape[0]])  # (N, inputs)
-        # One product over all rows: with leading axes, TensorFlow's gradient would make a kernel for each example, and
-        # add them up outside of the product, in the compute dtype.
-        y = add_parameter(tf.matmul(rows, tf.cast(self.kernel, self.dtype)), self.bias)  # (N, units)
-        return tf.reshape(y, [-1, *x.shape[1:-1], self.kernel.shape[1]])  # (..., units)
+        return linear(tf.cast(x, self.dtype), tf.cast(self.kernel, self.dtype), self.bias)  # (..., units)

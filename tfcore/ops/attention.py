@@ -238,7 +238,8 @@ def _weights(query, key, mask):
     # The shift changes no weight, so no gradient needs to flow through it.
     highest = tf.stop_gradient(tf.reduce_max(scores, axis=3, keepdims=True))  # (B, N, T, 1)
     exponentials = tf.exp(scores - _finite(highest))  # (B, N, T, S)
-    return tf.math.divide_no_nan(exponentials, tf.reduce_sum(exponentials, axis=3, keepdims=True))
+    total = tf.reduce_sum(exponentials, axis=3, keepdims=True)  # (B, N, T, 1)
+    return exponentials * tf.math.reciprocal_no_nan(total)  # a row's one division, not S of them and of their gradients
 
 
 def _finite(x):
