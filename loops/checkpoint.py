@@ -77,7 +77,7 @@ def save(path: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Return (arrays, meta) of a checkpoint, every byte of it checked.
+    """Return (arrays, meta) of a checkpoint, all of it checked by its CRC.
 
     Raises:
         CheckpointError: if the file is missing, truncated or damaged.

@@ -16,6 +16,7 @@ from tfcore.precision import statistics_dtype
 def add_parameter(x: tf.Tensor, parameter: tf.Tensor | tf.Variable) -> tf.Tensor:
     """x + parameter in x's dtype: (..., C) and anything that broadcasts to it -> (..., C); ∂parameter = Σ ∂y."""
 
+    # Not tf.nn.bias_add: of (256, 32, 32, 32) its gradient takes 2.0 ms, not 2.4, but is 8.0e-6 off instead of 3.3e-6.
     def add(x, parameter):
         return x + tf.cast(parameter, x.dtype), lambda upstream: (upstream, _sum_to(parameter, upstream))
 
