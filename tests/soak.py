@@ -118,6 +118,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/soak"), help="a new folder for the runs")
     parser.add_argument("--seed", type=int, default=0, help="decides signals and times")
     arguments = parser.parse_args()
+    if arguments.out.exists():
+        parser.error(f"{arguments.out} is there already: delete it, or give a new folder by --out")
     arguments.out.mkdir(parents=True)
     rng, end, begin = random.Random(arguments.seed), time.time() + 60 * arguments.minutes, time.time()
 

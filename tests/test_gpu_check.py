@@ -72,7 +72,6 @@ def test_every_command_is_one_that_its_script_takes(tmp_path, tiny):
             settings.append(("precision", arguments.precision))
             recipe = recipe.changed(settings)
             assert (recipe.dataset == "FordA_part") == (job.stage == "train" and recipe.name == "transformer_forda")
-        assert (job.environment == {"NVIDIA_TF32_OVERRIDE": "0"}) == (job.stage == "parity")
 
 
 def test_no_recipe_and_no_certificate_is_left_out():

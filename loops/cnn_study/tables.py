@@ -14,7 +14,8 @@ from loops.study import Result, mean_and_spread
 FIGURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
 FAR = 0.015  # an accuracy that differs from the published one by more is marked
 NONE = "–"
-HARMLESS = ("xla", "keep_checkpoints", "diagnostics", "formulation")  # fields that change no result, but for rounding
+# Fields that change no result, but for rounding.
+HARMLESS = ("xla", "steps_per_call", "keep_checkpoints", "diagnostics", "formulation")
 EXPLAINED = {
     "published": "Protocol `published`: trained on the whole train split; the test split is evaluated after each epoch "
     "and the last epoch's figures count, as in the source.",
