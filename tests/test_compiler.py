@@ -10,6 +10,7 @@ from tests.planted import KEY, Planted, jit, line_of
 from tfcore.inspect import buffers, hlo
 from tfcore.inspect.compiler import StepReport, inspect_step
 from tfcore.inspect.origins import Origins
+from tfcore.inspect.stages import compare_stages
 from tfcore.inspect.tracing import trace_report
 from tfcore.layers.dense import Dense
 from tfcore.models.inn import Inn
@@ -194,6 +195,26 @@ def test_a_second_equal_computation_is_reported_gone():
     assert stages.kernels["layer"] == 1
     assert stages.graph["layer"] > stages.optimized["layer"]
     assert stages.built["layer"] > stages.optimized["layer"]
+
+
+@pytest.mark.parametrize(("kept", "gone"), [("f32[5,11]", []), ("f32[5,13]", ["f/a/MatMul"])])
+def test_a_product_that_lost_its_name_only_is_not_gone(kept, gone):
+    module = """HloModule m
+
+ENTRY %main (x: f32[5,7], w: f32[7,11], v: f32[7,13]) -> f32[5,11] {{
+  %x = f32[5,7]{{1,0}} parameter(0)
+  %w = f32[7,11]{{1,0}} parameter(1)
+  %v = f32[7,13]{{1,0}} parameter(2)
+  {}
+}}
+"""
+    product = "dot({}), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}".format
+    named = f'ROOT %dot.1 = f32[5,11]{{1,0}} {product("%x, %w")}, metadata={{op_type="MatMul" op_name="f/a/MatMul"}}'
+    factor = "%w" if kept == "f32[5,11]" else "%v"
+    unnamed = f"ROOT %dot.2 = {kept}{{1,0}} {product('%x, ' + factor)}"
+    built, optimized = (hlo.parse(module.format(line)) for line in (named, unnamed))
+    found = compare_stages(built, optimized, Origins(tf.function(lambda x: x).get_concrete_function(1.0)), []).gone
+    assert [item.op_name for item in found] == gone
 
 
 def test_memory_is_that_of_the_schedule():
