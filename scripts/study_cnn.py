@@ -1,8 +1,8 @@
 """Train system 5's study, one change of one convolution network at a time, and write its table and pictures.
 
-Rows: base dropout l2 early_stopping batch_norm sgd momentum rmsprop l1 sigmoid tanh leaky_relu prelu. Each run is a
-run folder, OUT/PROTOCOL/ROW/seed-N. What is there already is adopted and gone on with, so that the same command ends
-what was interrupted. Results: OUT/study.csv, OUT/study.md, OUT/figures; they hold all runs in OUT.
+Rows: base dropout l2 early_stopping batch_norm batch_norm_dropout sgd momentum rmsprop l1 sigmoid tanh leaky_relu
+prelu. Each run is a run folder, OUT/PROTOCOL/ROW/seed-N. What is there already is adopted and gone on with, so that the
+same command ends what was interrupted. Results: OUT/study.csv, OUT/study.md, OUT/figures; they hold all runs in OUT.
 """
 
 import shlex

@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "study_cnn.py"
 SMALL = ["--set", "xla=off", "--set", "filters=3,5,7", "--set", "units=11"]
 TINY = ["--data", "sample", "--epochs", "2", "--batch-size", "32", *SMALL]
 FIVE = ["base", "dropout", "l2", "early_stopping", "batch_norm"]
-ALL = [*FIVE, "sgd", "momentum", "rmsprop", "l1", "sigmoid", "tanh", "leaky_relu", "prelu"]
+ALL = [*FIVE, "batch_norm_dropout", "sgd", "momentum", "rmsprop", "l1", "sigmoid", "tanh", "leaky_relu", "prelu"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +84,7 @@ def no_pictures(monkeypatch):
 # What is trained.
 
 
-def test_each_row_is_one_change_of_the_base(whole):
+def test_each_row_changes_the_base_as_it_says(whole):
     base = Run.open(whole / "published" / "base" / "seed-0").recipe.to_json()
     assert (base["optimizer"], base["learning_rate"], base["activation"], base["monitor"]) == (
         "adam",
@@ -98,6 +98,7 @@ def test_each_row_is_one_change_of_the_base(whole):
         "l2": {"l2": 0.01},
         "early_stopping": {"stop_patience": 3, "monitor": "val_loss"},
         "batch_norm": {"batch_norm": "after"},
+        "batch_norm_dropout": {"batch_norm": "after", "dropout": 0.5},
         "sgd": {"optimizer": "sgd", "learning_rate": 0.01},
         "momentum": {"optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9},
         "rmsprop": {"optimizer": "rmsprop"},
