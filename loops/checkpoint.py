@@ -83,12 +83,16 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict]:
         CheckpointError: if the file is missing, truncated or damaged.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            # First: NumPy reads an array's shape and dtype before the CRC of its entry has been seen.
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{damaged} does not have its CRC")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop(META)))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
         raise CheckpointError(f"{path}: damaged or no checkpoint ({error}); delete it or use an older one") from error
     return arrays, meta
 

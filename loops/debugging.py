@@ -66,7 +66,7 @@ def debug_numerics(run: Run, dataset: Dataset, report: Callable[[str], None] = l
     path = None
     if start is not None:
         path, arrays, meta, _ = start
-        checkpoint.restore(learner.parts, arrays, path)
+        resume.restore(learner.parts, arrays, path)
         progress = {name: meta[name] for name in progress}
     first = number = progress["step"]
     if progress["epoch"] >= recipe.epochs:

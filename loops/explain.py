@@ -16,6 +16,6 @@ def explain(recipe: Recipe) -> list[Row]:
         ValueError: for what the recipe's model or optimizer refuses.
         DataError: for a set that only its files tell about, if they cannot be read.
     """
-    recipe = dataclasses.replace(recipe, batch_size=BATCH)
+    recipe = dataclasses.replace(recipe, batch_size=BATCH, devices=1, workers=1)  # each of several does the same
     step, arguments, learner = made_up_step(recipe, made_up_dataset(recipe), xla=False)
     return dtype_rows(learner.model, lambda: step.get_concrete_function(*arguments).graph)

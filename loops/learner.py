@@ -150,6 +150,24 @@ class Learner:
         return _cosine(self.recipe, place, self.steps_per_epoch)
 
 
+def make_controls(
+    recipe: Recipe,
+) -> dict[str, control.BestCheckpoint | control.EarlyStopping | control.ReduceOnPlateau]:
+    """Return what decides between the epochs: "best" always, "stopping" and "plateau" where the recipe has them.
+
+    Raises:
+        ValueError: for a negative patience, or a factor outside (0, 1).
+    """
+    mode = control.mode_of(recipe.monitor)
+    controls = {"best": control.BestCheckpoint(mode=mode)}
+    if recipe.stop_patience is not None:
+        controls["stopping"] = control.EarlyStopping(mode=mode, patience=recipe.stop_patience)
+    if recipe.plateau_patience is not None:
+        settings = {"factor": recipe.plateau_factor, "patience": recipe.plateau_patience}
+        controls["plateau"] = control.ReduceOnPlateau(mode="min", **settings)
+    return controls
+
+
 def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split]:
     """Return (train, validation) of a recipe; without a validation share the test split validates, as published."""
     train_split = shuffled(dataset.train, recipe.seed) if recipe.shuffle_split else dataset.train
@@ -174,6 +192,7 @@ def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Optimizer, int]:
     model = fresh_model(recipe, dataset.sizes)
     recipe.fit_statistics(model, train_split.inputs)
     optimizer = make_optimizer(recipe, model.named_trainable_variables())
+    make_controls(recipe)
     if recipe.schedule == "cosine":
         _cosine(recipe, 0, per_epoch)  # refuses a warm-up as long as the run
     return model, optimizer, per_epoch

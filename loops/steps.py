@@ -183,7 +183,7 @@ def make_evaluation_step(
 ) -> Step:
     """Return step(inputs, labels) -> logits (B, classes) in float32, adding the batch to `metrics`.
 
-    With `devices`, inputs are what their `place` returns, and the logits stay where they were computed.
+    With several `devices`, inputs are what their `place` returns, and there are no logits, which would lie on each.
     """
     check_trace = _trace_guard("evaluation step")
 
@@ -267,10 +267,12 @@ def measure_modes(steps: dict[str, Step], batch: tuple[tf.Tensor, tf.Tensor], re
     seconds = {}
     for name, step in steps.items():
         step(*arguments)  # traces, compiles and warms up
+        tf.test.experimental.sync_devices()  # a GPU is only told what to do
         times = []
         for _ in range(repeats):
             begin = time.perf_counter()
             step(*arguments)
+            tf.test.experimental.sync_devices()
             times.append(time.perf_counter() - begin)
         seconds[name] = statistics.median(times)
     return seconds

@@ -13,6 +13,7 @@ from loops import checkpoint, data
 from loops.data.dataset import Dataset
 from loops.learner import prepare
 from loops.recipes.recipe import Recipe
+from loops.resume import same_setting
 from loops.runs import Run, sole_owner
 from loops.train import train
 
@@ -120,11 +121,6 @@ def results(runs: Sequence[PlannedRun]) -> list[Result]:
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Return the mean and the standard deviation over seeds (n − 1 in the denominator; None for a single value)."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def same_setting(field: str, one: object, other: object) -> bool:
-    """Return whether two recipes mean the same by a field: the official files may lie in any folder."""
-    return one == other or (field == "data" and "sample" not in (one, other))
 
 
 def _begun(folder: Path) -> bool:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from loops import checkpoint, control, disk, resume
+from loops import checkpoint, disk, resume, runs
 from loops.data.dataset import Dataset
 from loops.data.pipeline import evaluation_places, train_places
 from loops.distribution import ONE_DEVICE, Devices
 from loops.evaluation import evaluate
-from loops.learner import Learner
+from loops.learner import Learner, make_controls
 from loops.numerics import Watch
 from loops.runs import Run, sole_owner
 from loops.signals import Interrupted, interruption
@@ -74,9 +74,11 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     start = resume.find_start(run, report) if resumed else None
     environment = run.read_json("environment.json") if resumed or devices.is_chief else {}
     changes = resume.changes(Run.open(run.folder).recipe, recipe) if resumed else {}
+    labels_crc32 = zlib.crc32(dataset.train.labels.tobytes())
+    resume.check_labels(environment, labels_crc32, dataset.source)
     devices.agree(
         settings=zlib.crc32(json.dumps(recipe.to_json() | {"data": None}).encode()),
-        data=zlib.crc32(dataset.train.labels.tobytes()),
+        data=labels_crc32,
         checkpoint=start[2]["step"] if start is not None else 0,
     )
 
@@ -84,15 +86,8 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     learner = Learner(recipe, dataset, devices)
     optimizer, loss_scale, diagnostics = learner.optimizer, learner.loss_scale, learner.diagnostics
     per_epoch = learner.steps_per_epoch
-    mode = control.mode_of(recipe.monitor)
-    best = control.BestCheckpoint(mode=mode)
-    stopping = plateau = None
-    if recipe.stop_patience is not None:
-        stopping = control.EarlyStopping(mode=mode, patience=recipe.stop_patience)
-    if recipe.plateau_patience is not None:
-        plateau = control.ReduceOnPlateau(mode="min", factor=recipe.plateau_factor, patience=recipe.plateau_patience)
-    controls = {"best": best, "stopping": stopping, "plateau": plateau}
-    controls = {name: machine for name, machine in controls.items() if machine is not None}
+    controls = make_controls(recipe)
+    best, stopping, plateau = controls["best"], controls.get("stopping"), controls.get("plateau")
     progress = {"epoch": 0, "step": 0, "examples": 0}  # examples: of the open epoch
     clock = Clock()
 
@@ -112,11 +107,12 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     else:
         train_step = learner.train_step(xla=xla == "on", shapes=shapes)
         if xla == "on" and (refusal := learner.refusal_of_xla(train_step)):
-            raise ValueError(f"{refusal}; or --xla off")
+            raise ValueError(f"{refusal}; or --resume --xla off --allow-change xla")
     train_call, evaluation_step = learner.calls(train_step), learner.evaluation_step(xla=xla == "on")
     environment |= {
         "xla": xla,
         "data": dataset.source,
+        "labels_crc32": labels_crc32,
         "class_names": list(dataset.class_names),
         "input_shape": list(dataset.sizes.input_shape),
         "replicas": devices.replicas,
@@ -127,16 +123,13 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     history: list[dict] = []
     if start is not None:
         path, arrays, meta, history = start
-        kept = {
-            part: module for part, module in learner.parts.items() if part != "loss_scale" or "precision" not in changes
-        }
-        checkpoint.restore(kept, arrays, path)
+        resume.restore(learner.parts, arrays, path)
         progress = {name: meta[name] for name in progress}
         clock.load_state(meta["clock"])
         for name, machine in controls.items():
             machine.load_state(meta["controls"][name])
     if devices.is_chief:
-        resume.record(run, environment, changes, progress["step"])
+        resume.record(run, environment, runs.environment(), changes, progress["step"])
     if history:
         follow(history)
 
@@ -254,18 +247,21 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
         "last": history[-1],
         "best": next(row for row in history if row["epoch"] == best.best_epoch),
     }
-    if (
-        recipe.validation and devices.is_chief
-    ):  # the test split was never looked at: once, now, with the best epoch's weights
-        checkpoint.restore({"model": learner.model}, checkpoint.load(run.best)[0], run.best)
-        summary["test"] = evaluate(
-            learner.model,
-            dataset.test,
-            classes=dataset.sizes.classes,
-            batch_size=recipe.batch_size,
-            penalty=learner.penalty,
-            pixel_scale=recipe.pixel_scale,
-        )
+    if recipe.validation and devices.is_chief:
+        # The test split was never looked at: once, now, with the best epoch's weights.
+        try:
+            checkpoint.restore({"model": learner.model}, checkpoint.load(run.best)[0], run.best)
+        except checkpoint.CheckpointError as error:
+            report(f"warning: the test split stays unseen, for the best epoch's weights are lost: {error}")
+        else:
+            summary["test"] = evaluate(
+                learner.model,
+                dataset.test,
+                classes=dataset.sizes.classes,
+                batch_size=recipe.batch_size,
+                penalty=learner.penalty,
+                pixel_scale=recipe.pixel_scale,
+            )
     if devices.is_chief:
         run.write_json("summary.json", summary)
     devices.wait()

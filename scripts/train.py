@@ -20,9 +20,9 @@ EXAMPLES = """\
   python scripts/train.py vit_cifar100 --devices 4             each batch divided among 4 GPUs
   python scripts/train.py inn_cifar10 --out runs/wide --debug-numerics   a NaN stopped it: in which layer?
 
-exit codes: 0 trained to the end, 2 wrong input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM (Slurm, Kubernetes);
-after 130 and 143 everything is saved; after SIGKILL at most an epoch is done again, or N steps by
---set checkpoint_steps=N; --resume goes on to the same bits
+exit codes: 0 trained to the end, 2 wrong input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM (Slurm, Kubernetes), 141
+stopped because nobody reads what it prints (| head). After 130 and 143 everything is saved; after 141 and SIGKILL at
+most an epoch is done again, or N steps by --set checkpoint_steps=N; --resume goes on to the same bits
 """
 
 
@@ -40,10 +40,11 @@ def parser() -> command_line.Parser:
     parser.add_argument(
         "--allow-change",
         metavar="FIELD",
-        choices=("batch_size", "precision", "xla", "devices", "workers"),
+        choices=("batch_size", "precision", "xla", "devices", "workers", "epochs"),
         action="append",
         default=[],
-        help="let --resume change batch_size, precision, xla, devices or workers; may be given several times. "
+        help="let --resume change batch_size, precision, xla, devices or workers, or the epochs of a cosine, whose "
+        "learning rates depend on them; may be given several times. "
         "Exactness ends there: the run is no longer what its seed and recipe repeat; environment.json says so",
     )
     parser.add_argument("--epochs", metavar="N")

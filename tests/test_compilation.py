@@ -71,7 +71,9 @@ def bicubic(monkeypatch):
 
 def test_a_training_with_xla_is_refused(tmp_path, bicubic):
     run = _run(tmp_path / "run", ("xla", "on"))
-    with pytest.raises(ValueError, match=r"XLA cannot compile ResizeBicubic .*resizes/0.*; or --xla off") as error:
+    with pytest.raises(
+        ValueError, match=r"XLA cannot compile ResizeBicubic .*resizes/0.*; or --resume --xla off --allow-change xla"
+    ) as error:
         train(run, DATASET)
     assert "\n" not in str(error.value)
 

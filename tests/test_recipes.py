@@ -40,6 +40,8 @@ REFUSED = {
     ("precision", "float8"): "precision must be one of float32, mixed_bfloat16, mixed_float16, got 'float8'",
     ("xla", "yes"): "xla must be one of on, off, auto, got 'yes'",
     ("monitor", "accuracy"): "monitor must be one of val_accuracy, val_loss",
+    ("warmup_steps", "3"): "warmup_steps 3 is for schedule cosine",
+    ("decay", "none"): "decay must be one of scaled, unscaled, got 'none'",
     ("filters", "32,wide"): "filters must be a whole number, got 'wide'",
 }
 

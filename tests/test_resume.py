@@ -250,7 +250,10 @@ def test_another_batch_size_inside_an_epoch_shows_each_example_once(tmp_path, mo
     # 8 steps an epoch now: the cosine goes on where 32 examples stand, at step 3, not at step 1.
     expected = [control.cosine_with_warmup(s, learning_rate=1e-3, steps=16) for s in range(3, 16)]
     assert rates[1:] == pytest.approx(expected)
-    assert run.read_json("environment.json")["changes"] == ["batch_size 32 -> 9 at step 1"]
+    assert run.read_json("environment.json")["changes"] == [
+        "epochs 1 -> 2 at step 1",  # of a cosine, whose learning rates depend on it
+        "batch_size 32 -> 9 at step 1",
+    ]
 
 
 def test_another_precision_starts_with_a_fresh_loss_scale(tmp_path):

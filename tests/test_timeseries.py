@@ -110,6 +110,18 @@ def test_a_branch_is_skipped_only_where_the_sizes_prove_it_constant():
         LayerNorm(width=3).constant()
 
 
+def test_a_skipped_branchs_gradient_is_no_half_precision_sum():
+    block = PostNormBlock(
+        width=1, heads=2, key_dim=3, hidden=5, dropout=0.0, site=0, constant_branches="skip", key=KEY, dtype=tf.float16
+    )
+    with tf.GradientTape() as tape:
+        y = block(tf.zeros((1031, 67, 1), tf.float16))
+    betas = [block.attention_norm.beta, block.output_norm.beta]
+    for gradient in tape.gradient(y, betas):
+        assert gradient.dtype == tf.float32
+        np.testing.assert_array_equal(gradient, [1031 * 67])  # float16 ends at 65,504
+
+
 def test_formulation_auto_folds_inputs_narrower_than_a_head():
     chosen = {
         (width, context): MultiHeadAttention(

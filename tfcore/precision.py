@@ -12,7 +12,7 @@ from tfcore.module import Module
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Formats of a run: `compute` for activations and products, `variable` for weights; `scaled` asks for LossScale."""
+    """Formats of a run: `compute` for activations and products; `scaled` asks for a LossScale."""
 
     name: str
     compute: tf.DType

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from loops import recipes, study
+from loops import recipes, resume, study
 from loops.recipes.recipe import Recipe, nearest
 from loops.runs import Run
 
@@ -161,7 +161,7 @@ def _check_alike(runs: Iterable[study.PlannedRun]) -> None:
             if field in own:
                 continue
             other, elsewhere = first.setdefault(field, (value, place))
-            if not study.same_setting(field, value, other):
+            if not resume.same_setting(field, value, other):
                 raise ValueError(
                     f"{elsewhere} was made by other settings than {place}: {field} is {other} there and {value} here, "
                     "and rows can only be compared where all else is equal: repeat the settings, or name another "

@@ -59,7 +59,7 @@ def line(result: Result) -> Line:
     last, best = result.history[-1], result.history[_best(result)]
     if protocol == "published":
         shown, test_accuracy, test_loss = last, last["val_accuracy"], last["val_loss"]
-    elif result.finished:
+    elif result.finished and "test" in result.summary:  # lost, with the best epoch's weights, it is not known
         shown, test_accuracy, test_loss = best, result.summary["test"]["accuracy"], result.summary["test"]["loss"]
     else:
         shown, test_accuracy, test_loss = last, None, None

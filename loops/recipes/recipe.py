@@ -14,6 +14,7 @@ import tensorflow as tf
 from loops.data.cifar import LAYOUTS
 from loops.data.dataset import Sizes
 from tfcore.module import Module
+from tfcore.optimizers.updates import Decay
 from tfcore.precision import POLICIES
 
 OPTIMIZERS = ("adam", "adamw", "lamb", "sgd", "rmsprop")
@@ -99,6 +100,10 @@ class Recipe:
             if getattr(self, name) and self.optimizer in OPTIMIZERS and self.optimizer not in used_by:
                 meant = " or ".join(used_by)
                 raise ValueError(f"{name} is for optimizer {meant}, not {self.optimizer}: set optimizer={used_by[0]}")
+        if self.warmup_steps and self.schedule == "constant":
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} is for schedule cosine: set schedule=cosine, or warmup_steps=0"
+            )
         if self.schedule == "cosine" and self.plateau_patience is not None:
             raise ValueError("plateau_patience and schedule cosine both set the learning rate: choose one of them")
         for name, known in (
@@ -107,6 +112,7 @@ class Recipe:
             ("monitor", ("val_accuracy", "val_loss")),
             ("optimizer", OPTIMIZERS),
             ("schedule", ("constant", "cosine")),
+            ("decay", typing.get_args(Decay)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")

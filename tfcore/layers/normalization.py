@@ -71,11 +71,11 @@ class LayerNorm(Module):
         return tf.cast(layer_norm(x, self.gamma, self.beta, epsilon=self.epsilon), self.dtype)  # (..., width)
 
     def constant(self) -> tf.Tensor:
-        """Return β (1,), the layer's output for every input where it normalizes over one feature.
+        """Return β (1,), the layer's output for every input where it normalizes over one feature; as it is stored.
 
         Raises:
             ValueError: for another width, where the output depends on the input.
         """
         if self.beta.shape[0] != 1:
             raise ValueError(f"LayerNorm: only over one feature is it constant, not over {self.beta.shape[0]}")
-        return tf.cast(self.beta, self.dtype)
+        return tf.convert_to_tensor(self.beta)

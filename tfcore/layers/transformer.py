@@ -10,6 +10,7 @@ from tfcore.layers.feedforward import FeedForward, Mlp
 from tfcore.layers.normalization import LayerNorm
 from tfcore.module import Module
 from tfcore.ops.activations import relu
+from tfcore.ops.parameters import add_parameter
 
 
 class AttentionBlock(Module):
@@ -129,17 +130,11 @@ class PostNormBlock(Module):
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         if self.skips:
-            branch = self.attention_norm.constant()  # (1,)
-        else:
-            attended = self.attention(x, training=training, key=key)  # (B, T, width)
-            branch = self.attention_norm(self.attention_dropout(attended, training=training, key=key))
-        r = branch + x  # (B, T, width)
-        if self.skips:
-            branch = self.output_norm.constant()  # (1,)
-        else:
-            hidden = self.hidden_dropout(relu(self.hidden(r)), training=training, key=key)  # (B, T, hidden)
-            branch = self.output_norm(self.output(hidden))  # (B, T, width)
-        return branch + r
+            return add_parameter(add_parameter(x, self.attention_norm.constant()), self.output_norm.constant())
+        attended = self.attention(x, training=training, key=key)  # (B, T, width)
+        r = x + self.attention_norm(self.attention_dropout(attended, training=training, key=key))
+        hidden = self.hidden_dropout(relu(self.hidden(r)), training=training, key=key)  # (B, T, hidden)
+        return r + self.output_norm(self.output(hidden))  # (B, T, width)
 
     def weights(self, x: tf.Tensor) -> tf.Tensor:
         """Return the attention weights (B, N, T, T) that the block gives its input in inference."""

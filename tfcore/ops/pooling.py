@@ -36,7 +36,7 @@ def max_pool(
     Raises:
         ValueError: for sizes below 1, an unknown padding or formulation, or "tiles" where the windows do not tile.
     """
-    window = Window(kernel_size, stride or kernel_size, padding)
+    window = Window(kernel_size, kernel_size if stride is None else stride, padding)
     if _use_tiles(x, window, formulation, by_itself=is_xla()):
         return max_pool_tiles(x, kernel_size)
     return tf.nn.max_pool2d(x, ksize=window.kernel_size, strides=window.stride, padding=window.padding)
@@ -53,7 +53,7 @@ def average_pool(
     """y[b, i, j, c] = mean over the window at (i·s, j·s), zeros of SAME padding not counted. Else as `max_pool`,
     but "auto" takes "tiles" without XLA, too.
     """
-    window = Window(kernel_size, stride or kernel_size, padding)
+    window = Window(kernel_size, kernel_size if stride is None else stride, padding)
     if _use_tiles(x, window, formulation, by_itself=True):
         return average_pool_tiles(x, kernel_size)
     return tf.nn.avg_pool2d(x, ksize=window.kernel_size, strides=window.stride, padding=window.padding)
