@@ -1,7 +1,7 @@
 """The step at which a run's numbers went wrong, once more and operation by operation: `train.py --debug-numerics`.
 
-A batch and its dropout masks are functions of (seed, step), so that the steps after a checkpoint can be repeated to the
-bit. Nothing is written: the run folder stays as it was.
+A batch and its dropout masks are functions of (seed, step), so that the steps after a checkpoint can be repeated, on a
+CPU to the bit. Nothing is written: the run folder stays as it was.
 """
 
 import dataclasses

@@ -31,9 +31,10 @@ def evaluate(
     return metrics.result()
 
 
-def predict(model: Module, inputs: np.ndarray, *, pixel_scale: float = 255.0) -> np.ndarray:
-    """Return class probabilities (n, classes) of inputs (n, ...) as stored (uint8 pixels, or floats)."""
-    return probabilities(model, tf.constant(inputs), pixel_scale=pixel_scale).numpy()
+def predict(model: Module, inputs: np.ndarray, *, batch_size: int, pixel_scale: float = 255.0) -> np.ndarray:
+    """Return class probabilities (n, classes) of inputs (n, ...) as stored (uint8 pixels, or floats), by batches."""
+    batches = (tf.constant(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size))
+    return np.concatenate([probabilities(model, batch, pixel_scale=pixel_scale).numpy() for batch in batches])
 
 
 def probabilities(model: Module, inputs: tf.Tensor, *, pixel_scale: float = 255.0) -> tf.Tensor:

@@ -31,7 +31,8 @@ def train(
 ) -> dict:
     """Train the run's recipe on `dataset` and return the summary (also in the run's summary.json).
 
-    Killed at any moment and resumed, as often as you like, it ends with the same bits as if it had never been stopped.
+    Killed at any moment and resumed, as often as you like, it ends with the same bits as if it had never been stopped,
+    on a CPU; a GPU's libraries may add up in another order from one process to the next.
 
     Args:
         run: a folder from `Run.create`, or from `Run.open` with `resume`; its `recipe` may then differ from the

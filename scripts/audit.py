@@ -39,6 +39,7 @@ def main(arguments) -> int:
 
     from loops import data, recipes
     from loops.data.pipeline import evaluation_batches, first, train_batches
+    from loops.learner import splits
     from loops.restore import fresh_model, restored_model
     from loops.runs import Run
     from loops.steps import to_floats
@@ -59,9 +60,10 @@ def main(arguments) -> int:
     settings = [*arguments.set, *([] if arguments.data is None else [("data", arguments.data)])]
     recipe = recipe.changed([*settings, ("precision", "float32")])  # what is dead, is so in every precision
     dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+    trained_on, _ = splits(recipe, dataset)
     if arguments.run is None:
         model, weights = fresh_model(recipe, dataset.sizes), "the weights that a training starts from"
-        recipe.fit_statistics(model, dataset.train.inputs)
+        recipe.fit_statistics(model, trained_on.inputs)
     else:
         run = Run(arguments.run, recipe)
         if run.sizes() != dataset.sizes:
@@ -72,12 +74,12 @@ def main(arguments) -> int:
         return [(to_floats(tf.constant(x), recipe.pixel_scale), tf.constant(y)) for x, y in batches]
 
     wanted = arguments.batches * arguments.batch_size
-    if wanted > len(dataset.train):
+    if wanted > len(trained_on):
         raise ValueError(
-            f"{arguments.batches} batches of {arguments.batch_size} are more than the {len(dataset.train)} train "
+            f"{arguments.batches} batches of {arguments.batch_size} are more than the {len(trained_on)} train "
             "examples: ask for fewer by --batches or --batch-size"
         )
-    shuffled = train_batches(dataset.train, arguments.batch_size, seed=recipe.seed, epoch=0)
+    shuffled = train_batches(trained_on, arguments.batch_size, seed=recipe.seed, epoch=0)
     looked_at = tensors(batch for batch, _ in zip(shuffled, range(arguments.batches), strict=False))
     result = audit(model, looked_at, cross_entropy_from_logits, key=random.make_key(recipe.seed))
     examples = min(arguments.examples, len(dataset.test))
@@ -91,7 +93,7 @@ def main(arguments) -> int:
         about += "; untrained weights: what the interventions lose says little yet"
     print(text_report(result, f"{recipe.name}: {about}"), end="")
     if arguments.html is not None:
-        arguments.html.write_text(html_report(result, f"Audit of {recipe.name}", about=about), encoding="utf-8")
+        command_line.write_text(arguments.html, html_report(result, f"Audit of {recipe.name}", about=about))
     command_line.write_json(arguments.json, {"recipe": recipe.name, "about": about, **result.to_json()})
     return 0
 

@@ -24,7 +24,11 @@ EXAMPLES = """\
   python scripts/benchmark.py all --against keras --flops       each at its published batch size, or what fits two cores
   python scripts/benchmark.py --kind attention --against keras --figure attention.png       one layer over its sizes
 """
-CEILINGS = "import json; from tfcore.inspect.roofline import measure_ceilings as m; print(json.dumps(m().to_json()))"
+CEILINGS = """
+import json, sys
+from tfcore.inspect.roofline import measure_ceilings
+print(json.dumps(measure_ceilings(sys.argv[1:]).to_json()))
+"""
 # Batch sizes of `all`, where the published ones take minutes a turn on a small machine.
 SMALLER = {"vit_cifar100": "32", "perceiver_cifar100": "4", "transformer_forda": "8"}
 TURN = 1.0  # seconds that a contender runs before the next one's turn, one step at least
@@ -99,10 +103,7 @@ def check(arguments) -> None:
         if getattr(arguments, option):
             raise ValueError(f"--{option.replace('_', '-')} is for recipes: leave it out with --kind")
     if arguments.figure is not None:
-        try:
-            import matplotlib  # noqa: F401
-        except ModuleNotFoundError:
-            raise ValueError("pictures need matplotlib, which is not installed: pip install -e '.[plots]'") from None
+        command_line.need_matplotlib()
 
 
 def operation(arguments) -> list[dict]:
@@ -114,10 +115,8 @@ def operation(arguments) -> list[dict]:
     if arguments.figure is not None:
         import benchmark_figures
 
-        from loops.disk import write_atomically
-
         figure = benchmark_figures.scaling(kind, lines, f"float32, {os.cpu_count()} CPU cores, {arguments.turns} turns")
-        write_atomically(arguments.figure, lambda file: figure.savefig(file, format="png"))
+        command_line.save_figure(figure, arguments.figure)
     return entries
 
 
@@ -128,19 +127,21 @@ def recipe_steps(arguments) -> list[dict]:
     everything = arguments.recipes == ["all"]
     names = list(recipes.RECIPES) if everything else arguments.recipes
     chosen = [
-        (name, settings) for name in names for settings in forms(name, arguments, everything)
+        (name, settings, sides(name, arguments, everything))
+        for name in names
+        for settings in forms(name, arguments, everything)
     ]  # refused here, before anything runs
     ceilings = None
     if arguments.flops:
-        ceilings = json.loads(processes.run_program(CEILINGS))
-        print(
-            f"ceilings: float32 products {_peak(ceilings):.0f} GFLOP/s, memory {_stream(ceilings):.1f} GB/s", flush=True
-        )
+        dtypes = {_compute_dtype(_changed(name, settings).precision) for name, settings, _ in chosen}
+        ceilings = json.loads(processes.run_program(CEILINGS, *sorted(dtypes)))
+        products = ", ".join(f"{dtype} products {_peak(ceilings, dtype):.0f} GFLOP/s" for dtype in sorted(dtypes))
+        print(f"ceilings: {products}, memory {_stream(ceilings):.1f} GB/s", flush=True)
     result = []
-    for name, settings in chosen:
+    for name, settings, own in chosen:
         contenders = [
             Contender(name, side, label, (*settings, *extra), xla)
-            for side, label, extra in sides(name, arguments)
+            for side, label, extra in own
             for xla in ("off", "on")
         ]
         try:
@@ -162,14 +163,12 @@ def forms(name: str, arguments, everything: bool) -> list[list[str]]:
     Raises:
         ValueError: for settings that the recipe refuses, or `--augmentation` for a recipe that has none to leave out.
     """
-    from loops import recipes
-
     settings = list(arguments.set)
     batch_size = arguments.batch_size or (SMALLER.get(name) if everything else None)
     for field, value in (("batch_size", batch_size), ("precision", arguments.precision)):
         if value is not None:
             settings.append(f"{field}={value}")
-    recipe = recipes.get(name).changed(map(command_line.setting, settings))
+    recipe = _changed(name, settings)
     if arguments.augmentation is None:
         return [settings]
     if getattr(recipe, "augmentation", "none") == "none":
@@ -180,16 +179,26 @@ def forms(name: str, arguments, everything: bool) -> list[list[str]]:
     return list(both.values()) if arguments.augmentation == "both" else [both[arguments.augmentation]]
 
 
-def sides(name: str, arguments) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return (side, label, extra settings) of all that runs for one recipe; ours comes first."""
+def _changed(name: str, settings: list[str]):
+    from loops import recipes
+
+    return recipes.get(name).changed(map(command_line.setting, settings))
+
+
+def sides(name: str, arguments, everything: bool) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return (side, label, extra settings) of all that runs for one recipe; ours comes first.
+
+    Raises:
+        ValueError: for `--variants` of a recipe, asked for by name, that has one formulation only.
+    """
     from loops import recipes
 
     found = [("ours", "ours", ())]
     if arguments.variants:
         variants = recipes.get(name).variants
-        if not variants:
+        if not variants and not everything:
             raise ValueError(f"{name} has one formulation only: leave --variants out")
-        found = [("ours", " ".join(extra), extra) for extra in variants]
+        found = [("ours", " ".join(extra), extra) for extra in variants] or found
     if arguments.against:
         found.append(("keras", "Keras", ()))
     return found
@@ -221,8 +230,14 @@ def _count(contender: Contender) -> dict:
         return process.ask({"flops": True})
 
 
-def _peak(ceilings: dict) -> float:
-    return ceilings["flops_per_second"]["float32"] / 1e9
+def _compute_dtype(precision: str) -> str:
+    from tfcore.precision import POLICIES
+
+    return POLICIES[precision].compute.name
+
+
+def _peak(ceilings: dict, dtype: str) -> float:
+    return ceilings["flops_per_second"][dtype] / 1e9
 
 
 def _stream(ceilings: dict) -> float:
@@ -232,9 +247,12 @@ def _stream(ceilings: dict) -> float:
 def fractions(found: dict, ms: float, xla: str, ceilings: dict) -> dict[str, float]:
     """Return which fraction of the ceilings a step of `ms` milliseconds reaches: of products' rate, of the memory's.
 
+    Products count in the dtype in which the layers compute.
+
     The bytes are those of the kernels that XLA makes; without XLA nobody counts them.
     """
-    reached = {"of_products": found["gflop"] / (ms / 1000) / _peak(ceilings)}
+    dtype = _compute_dtype(found["about"]["precision"])
+    reached = {"of_products": found["gflop"] / (ms / 1000) / _peak(ceilings, dtype)}
     if xla == "on":
         reached["of_memory"] = found["gbytes"] / (ms / 1000) / _stream(ceilings)
     return reached
@@ -263,30 +281,18 @@ def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = Non
             line += f"{found['gflop']:>10.3f} GFLOP"
             reached = fractions(found, median, contender.xla, ceilings)
             line += "".join(f", {value:.0%} {what.replace('_', ' ')}" for what, value in reached.items())
-        if keras is not None and label != "Keras":
-            ratio, ratio_low, ratio_high = processes.ratios(keras[1]["ms"], found["ms"])
-            line += f"  {ratio:.2f} ({ratio_low:.2f} .. {ratio_high:.2f})"
-            entries.append(
-                {
-                    "recipe": name,
-                    "variant": label,
-                    **about,
-                    "ours_ms": median,
-                    "keras_ms": statistics.median(keras[1]["ms"]),
-                    "ratio": ratio,
-                    "low": ratio_low,
-                    "high": ratio_high,
-                    "ours_xla": contender.xla,
-                    "keras_xla": keras[0].xla,
-                    "keras_leaves_xla_off": "Keras" in left_off,
-                    "ours_peak_mb": found["peak_mb"],
-                    "keras_peak_mb": keras[1]["peak_mb"],
-                }
-            )
-        elif label != "Keras":
-            entries.append({"recipe": name, "variant": label, **about, "ours_ms": median, "ours_xla": contender.xla})
-        if ceilings is not None and "gflop" in found and label != "Keras":
-            entries[-1] |= {"gflop": found["gflop"], **reached}
+        if label != "Keras":
+            ours = {"ms": median, "low_ms": low, "high_ms": high, "xla": contender.xla, "peak_mb": found["peak_mb"]}
+            entry = {"recipe": name, "variant": label, **about, **{f"ours_{key}": ours[key] for key in ours}}
+            if keras is not None:
+                ratio, ratio_low, ratio_high = processes.ratios(keras[1]["ms"], found["ms"])
+                line += f"  {ratio:.2f} ({ratio_low:.2f} .. {ratio_high:.2f})"
+                entry |= {"ratio": ratio, "low": ratio_low, "high": ratio_high}
+                entry |= {"keras_ms": statistics.median(keras[1]["ms"]), "keras_xla": keras[0].xla}
+                entry |= {"keras_peak_mb": keras[1]["peak_mb"], "keras_leaves_xla_off": "Keras" in left_off}
+            if ceilings is not None and "gflop" in found:
+                entry |= {"gflop": found["gflop"], **reached}
+            entries.append(entry)
         lines.append(line)
     return "\n".join([*lines, *map(left_off_note, left_off)]), entries
 

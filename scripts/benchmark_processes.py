@@ -35,8 +35,9 @@ class Process:
     def __init__(self, contender: Contends):
         self.contender = contender
         command = [sys.executable, "-c", WORKER, json.dumps(dataclasses.asdict(contender))]
+        # In a process group of its own: Ctrl-C is for the one who asks, and would print a traceback of each.
         self.popen = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), text=True, process_group=0
         )
 
     def __enter__(self) -> "Process":
@@ -89,9 +90,9 @@ def started(contenders: Iterable[Contender]) -> Iterator[dict[Contender, Process
         yield running
 
 
-def run_program(program: str) -> str:
+def run_program(program: str, *arguments: str) -> str:
     """Return what a Python program prints, run as the contenders are."""
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, stdout=subprocess.PIPE, env=_environment(), text=True, check=True).stdout
 
 

@@ -1,10 +1,11 @@
-"""What all scripts share: quiet TensorFlow, an allocator that keeps memory, one-line errors, --debug and --json.
+"""What all scripts share: quiet TensorFlow, an allocator that keeps memory, one-line errors, --debug, --json, pictures.
 
 Imported before TensorFlow, which the scripts import after their arguments are parsed: `--help` and a wrong argument
 answer at once.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -13,11 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loops.allocator import keep_memory
+from loops.disk import write_atomically
 
-# Warnings about missing GPUs and CPU instructions say nothing about the run; errors still show.
+# TensorFlow's own log lines, of missing GPUs and CPU instructions, say nothing about the run. Its errors come as
+# exceptions; what a GPU's libraries say of themselves shows with TF_CPP_MIN_LOG_LEVEL=0.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
+READER_GONE = 141  # what a shell reports for a program stopped by a closed pipe
 WRONG_INPUT = 2
 
 
@@ -50,8 +54,11 @@ class Parser(argparse.ArgumentParser):
 def writable_file(text: str) -> Path:
     """Parse a path to write to; refused now, not after an hour's work."""
     path = Path(text)
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
         raise argparse.ArgumentTypeError(f"{text} cannot be written: give a file in an existing folder")
+    if not os.access(path if _is_device(path) else folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: no permission to write there, give another folder")
     return path
 
 
@@ -66,7 +73,34 @@ def setting(text: str) -> tuple[str, str]:
 def write_json(path: Path | None, result: object) -> None:
     """Write the result where `--json` asks for it."""
     if path is not None:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        write_text(path, json.dumps(result, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; what is no file, such as /dev/stdout, as it comes."""
+    if _is_device(path):
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def need_matplotlib() -> None:
+    """Raise ValueError, with the way out, where no pictures can be drawn."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("pictures need matplotlib, which is not installed: pip install -e '.[plots]'")
+
+
+def save_figure(figure, path: Path) -> None:
+    """Write a picture, whole or not at all, into a folder that is made if need be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path.parent}: cannot be made ({error.strerror}): name another folder by --out") from error
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
 def import_tensorflow_quietly() -> None:
@@ -94,13 +128,23 @@ def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace
     except BrokenPipeError:
         # The reader (head, less) has gone. Standard output would fail once more when Python flushes it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except (ValueError, OSError, FloatingPointError) as error:
-        if arguments.debug:
+        code = READER_GONE
+    except Exception as error:
+        message = _message(error)
+        if arguments.debug or message is None:
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         code = WRONG_INPUT
     sys.exit(code)
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell of an error that the input or the machine is to blame for; None for a fault of the program."""
+    import tensorflow as tf
+
+    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        return f"out of memory: take less at once, such as a smaller --batch-size ({_one_line(error)[:200]})"
+    return _one_line(error) if isinstance(error, (ValueError, OSError, FloatingPointError)) else None
 
 
 def _one_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Test metrics of a trained run, the classes that it sees in pictures or series, or the run as a SavedModel."""
 
+import sys
 from pathlib import Path
 
 import command_line
@@ -56,7 +57,11 @@ def main(arguments) -> int:
         raise ValueError(f"--top must be at least 1, got {arguments.top}")
     run = Run.open(arguments.run)
     class_names = run.class_names()
-    path = run.best if arguments.checkpoint == "best" else checkpoint.newest_intact(run.checkpoints)[0]
+    path = run.best
+    if arguments.checkpoint == "last":
+        path, _, _, complaints = checkpoint.newest_intact(run.checkpoints)
+        for complaint in complaints:
+            print(f"passed over: {complaint}", file=sys.stderr)
     model = restored_model(run, path)
     recipe = run.recipe
 
@@ -79,7 +84,7 @@ def main(arguments) -> int:
             names = [{"file": str(path), "line": i + 1} for path, found in files.items() for i in range(len(found))]
             inputs = np.concatenate(list(files.values()))
         result = []
-        probabilities_of = predict(model, inputs, pixel_scale=recipe.pixel_scale)
+        probabilities_of = predict(model, inputs, batch_size=recipe.batch_size, pixel_scale=recipe.pixel_scale)
         for name, probabilities in zip(names, probabilities_of, strict=True):
             best = probabilities.argsort()[::-1][: arguments.top]
             classes = {class_names[i]: float(probabilities[i]) for i in best}

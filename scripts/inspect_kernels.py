@@ -32,7 +32,8 @@ def parser() -> command_line.Parser:
         metavar="FORMULATION",
         action="append",
         default=[],
-        help="set another formulation, or FIELD=VALUE, beside the recipe's own; may be repeated",
+        help="set another formulation, or FIELD=VALUE, beside the recipe's own; may be repeated (--json stays the "
+        "recipe's own kernels)",
     )
     parser.add_argument(
         "--steps", metavar="N", type=int, default=20, help="steps under the profiler (default 20; 0: nothing is run)"
@@ -84,7 +85,7 @@ def main(arguments) -> int:
         title = f"side by side, {TURNS} turns each" if arguments.steps else "side by side"
         print("\n" + comparison_text(forms, title), end="")
     if arguments.html is not None:
-        arguments.html.write_text(html_report(profile, about, forms=forms), encoding="utf-8")
+        command_line.write_text(arguments.html, html_report(profile, about, forms=forms))
     command_line.write_json(arguments.json, profile.to_json())
     return 0
 

@@ -90,21 +90,21 @@ def main(arguments) -> int:
         print(f"left out: {place} is no row of the study")
     print(f"\n{arguments.out / 'study.csv'}\n{arguments.out / 'study.md'}", flush=True)
     command_line.write_json(arguments.json, [vars(line) for line in lines])
+    try:
+        command_line.need_matplotlib()
+    except ValueError as error:  # days of training have their tables
+        print(f"left out: {arguments.out / 'figures'}: {error}")
+        return 0
     for path, figure in pictures(results, arguments):
-        save(figure, path)
+        command_line.save_figure(figure, path)
         print(path, flush=True)
     return 0
 
 
 def pictures(results: list, arguments):
     """Yield (path, picture) of all that the runs allow, one after the other."""
-    try:
-        from loops.cnn_study import drawings
-    except ModuleNotFoundError as error:
-        if error.name.partition(".")[0] != "matplotlib":
-            raise
-        raise ValueError("pictures need matplotlib, which is not installed: pip install -e '.[plots]'") from None
     from loops import data
+    from loops.cnn_study import drawings
     from loops.data.dataset import DataError
 
     folder = arguments.out / "figures"
@@ -117,14 +117,6 @@ def pictures(results: list, arguments):
         yield folder / "samples.png", drawings.samples(dataset)
     for name, figure in drawings.pictures(results):
         yield folder / f"{name}.png", figure
-
-
-def save(figure, path: Path) -> None:
-    """Write the picture, whole or not at all."""
-    from loops.disk import write_atomically
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,13 @@ EXAMPLES = """\
       --set constant_branches=skip
   python scripts/study_series.py ECG200 GunPoint --data ~/ucr --recipes transformer_forda_mended
 """
+# Fields that say which data and which runs a row is of: not to be set behind the table's back.
+ELSEWHERE = {
+    "dataset": "name the sets",
+    "data": "say it by --data",
+    "exchange_splits": "say it by --exchange",
+    "seed": "the seeds 0, 1, … are trained: say how many by --seeds",
+}
 DEFAULT = ("transformer_forda", "mlp_forda", "transformer_forda_mended")
 
 
@@ -44,13 +51,18 @@ def main(arguments) -> int:
 
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {arguments.seeds}")
+    for field, _ in arguments.set:
+        if field in ELSEWHERE:
+            raise ValueError(f"--set {field}: {ELSEWHERE[field]}")
     rows = {}
     for name in arguments.sets:
         settings = [("dataset", name), ("data", arguments.data), ("exchange_splits", str(arguments.exchange))]
         settings += [("epochs", arguments.epochs)] if arguments.epochs is not None else []
         settings += arguments.set
         for recipe in arguments.recipes:
-            rows[f"{name}/{recipe}"] = recipes.get(recipe).changed(settings)
+            row = rows[f"{name}/{recipe}"] = recipes.get(recipe).changed(settings)
+            if not row.validation:
+                raise ValueError(f"{recipe}: validation=0 leaves nothing to choose the epoch by: give it a share")
     folder = arguments.out
     runs = study.plan(folder, rows, range(arguments.seeds))
     try:
@@ -67,6 +79,9 @@ def main(arguments) -> int:
         print(f"  {'1 nearest neighbour':28}{nearest_neighbour(dataset.train, dataset.test):.4f}")
         for recipe in arguments.recipes:
             own = [result.summary for result in found if result.row == f"{name}/{recipe}"]
+            for summary in own:
+                if "test" not in summary:
+                    raise ValueError(f"{folder / name / recipe}: a run lost its best weights: delete its folder")
             accuracies = [summary["test"]["accuracy"] for summary in own]
             mean, spread = study.mean_and_spread(accuracies)
             error = "" if spread is None else f" ± {spread:.4f}"

@@ -61,7 +61,7 @@ def main(arguments) -> int:
     if arguments.what in ("parameters", "all"):
         result["parameters"] = print_parameters(chosen)
     for path, figure in pictures(chosen, arguments):
-        save(figure, path)
+        command_line.save_figure(figure, path)
         print(path, flush=True)
         result["figures"].append(str(path))
     command_line.write_json(arguments.json, result)
@@ -121,12 +121,7 @@ def pictures(chosen: list[Subject], arguments) -> Iterator[tuple[Path, "Figure"]
     what = arguments.what
     if what == "parameters":
         return  # needs neither matplotlib nor data
-    try:
-        import tfcore.inspect.figures  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name.partition(".")[0] != "matplotlib":
-            raise
-        raise ValueError("pictures need matplotlib, which is not installed: pip install -e '.[plots]'") from None
+    command_line.need_matplotlib()
     import drawings
 
     from loops import data
@@ -159,17 +154,6 @@ def curves(runs: list[Subject]) -> "Figure":
         if not histories[subject.label]:
             raise ValueError(f"{subject.label}: no epoch has ended, so there are no curves yet: go on by --resume")
     return figures.curves(histories)
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Write the picture, whole or not at all."""
-    from loops.disk import write_atomically
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{path.parent}: cannot be made ({error.strerror}): name another folder by --out") from error
-    write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
 if __name__ == "__main__":

@@ -230,6 +230,32 @@ def test_a_kernel_of_zeros_is_named():
     assert result.culprits == {"middle/kernel": "kernel of zeros"}
 
 
+def test_two_that_only_together_keep_the_gradient_away_are_both_named():
+    class Two(Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (Dense(inputs=5, units=5, key=random.fold_in(KEY, i)) for i in (1, 2))
+
+        def __call__(self, x):
+            return self.b(self.a(x))
+
+    model = Network(Two())
+    for dense in (model.middle.a, model.middle.b):
+        dense.kernel.assign(tf.zeros([5, 5]))
+    model.spare = Dense(inputs=2, units=3, key=KEY)
+    result = checked_audit(model, make_batches(7))
+    both = ["middle/a/kernel", "middle/b/kernel"]
+    assert result.causes()[" and ".join(both)][0].path.startswith("first/")
+    assert result.culprits == dict.fromkeys(both, "kernel of zeros")
+    assert f"because of 2 × kernel of zeros ({', '.join(both)}), 9 without a proven cause" in result.headline()
+    dead, explained = result.dead, result.dead - 9
+    assert result.headline().startswith(f"{dead} of ") and f"no gradient, {explained} of them because of" in (
+        result.headline()
+    )
+    entry = next(entry for entry in result.to_json()["causes"] if entry["path"] == " and ".join(both))
+    assert entry["what"] == "kernel of zeros" and "first/kernel" in entry["variables"]
+
+
 def test_gradients_unlike_their_neighbours():
     def network(factor):
         class Scaled(Module):

@@ -47,7 +47,8 @@ def test_without_a_rival_there_is_no_ratio():
     timings = {contender: found for contender, found in _timings().items() if contender.side == "ours"}
     text, (entry,) = table("inn_cifar10", timings)
     about = {"batch_size": 7, "precision": "float32"}
-    assert entry == {"recipe": "inn_cifar10", "variant": "ours", **about, "ours_ms": 10, "ours_xla": "on"}
+    measured = {"ours_ms": 10, "ours_low_ms": 10, "ours_high_ms": 20, "ours_xla": "on", "ours_peak_mb": 400.0}
+    assert entry == {"recipe": "inn_cifar10", "variant": "ours", **about, **measured}
     assert "Keras" not in text
 
 
@@ -67,6 +68,14 @@ def test_fractions_are_of_the_ceilings_and_bytes_of_xlas_kernels():
     assert "of memory" not in text.splitlines()[-1]  # Keras was faster without XLA
 
 
+def test_a_half_precision_counts_against_its_own_rate_of_products():
+    ceilings = {"flops_per_second": {"float32": 200e9, "bfloat16": 400e9}, "bytes_per_second": 50e9}
+    about = {"batch_size": 7, "precision": "mixed_bfloat16"}
+    timings = {c: found | {"about": about, "gflop": 0.5, "gbytes": 0.25} for c, found in _timings().items()}
+    _, (entry,) = table("inn_cifar10", timings, ceilings)
+    assert entry["of_products"] == 0.5 / 0.010 / 400
+
+
 def test_spread_is_median_and_quartiles():
     assert spread([1.0, 2.0, 3.0, 4.0, 100.0]) == (3, 2, 4)
     assert ratios([10.0, 20.0, 60.0], [5.0, 5.0, 5.0]) == (4, 3, 8)
@@ -74,10 +83,18 @@ def test_spread_is_median_and_quartiles():
 
 def test_variants_are_those_of_the_recipe():
     arguments = parser().parse_args(["transformer_forda", "--variants", "--against", "keras"])
-    labels = [label for _, label, _ in sides("transformer_forda", arguments)]
+    labels = [label for _, label, _ in sides("transformer_forda", arguments, False)]
     assert labels == ["formulation=direct", "formulation=folded", "constant_branches=skip", "Keras"]
+    single = parser().parse_args(["cnn_cifar10", "--variants"])
+    assert sides("cnn_cifar10", single, True) == [("ours", "ours", ())]  # `all` takes each recipe as it is
     with pytest.raises(ValueError, match="one formulation only"):
-        sides("cnn_cifar10", parser().parse_args(["cnn_cifar10", "--variants"]))
+        sides("cnn_cifar10", single, False)
+
+
+def test_variants_of_a_recipe_without_any_are_refused_before_anything_runs(call, monkeypatch):
+    monkeypatch.setattr("benchmark.race", lambda *_, **__: pytest.fail("something ran"))
+    code, _, error = call("benchmark", "inn_cifar10", "cnn_cifar10", "--variants")
+    assert code == 2 and "cnn_cifar10 has one formulation only" in error
 
 
 def test_augmentation_and_precision_become_settings():

@@ -208,6 +208,8 @@ def test_dark_light_and_paper_differ(opened):
         if name == "paper":
             shown = "return [...document.querySelectorAll('#body tr')].filter((row) => row.offsetParent).length"
             assert opened.execute_script(shown) == 40 and not _find(opened, "nav")[0].is_displayed()
+            folded = "return [...document.querySelectorAll('details > :not(summary)')].map((e) => e.checkVisibility())"
+            assert set(opened.execute_script(folded)) == {True}
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     assert colours["light"] == colours["paper"] == "rgb(255, 255, 255)"
     assert colours["dark"] == "rgb(13, 17, 23)"

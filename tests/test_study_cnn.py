@@ -245,9 +245,9 @@ def test_without_matplotlib_tables_alone(whole, tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "tfcore.inspect.study_figures", raising=False)
     monkeypatch.delattr(tfcore.inspect, "study_figures", raising=False)
     out = shutil.copytree(whole, tmp_path / "out", ignore=shutil.ignore_patterns("*.npz", "*.png", "study.*"))
-    assert "pictures need matplotlib, which is not installed: pip install -e '.[plots]'" in _error(
-        capsys, "--report", "--out", out
-    )
+    assert _call("--report", "--out", out) == 0  # after days of training, too
+    text = capsys.readouterr().out
+    assert f"left out: {out / 'figures'}: pictures need matplotlib, which is not installed: pip install" in text
     assert (out / "study.csv").read_text() == (whole / "study.csv").read_text() and (out / "study.md").exists()
 
 

@@ -73,6 +73,11 @@ def test_other_settings_and_wrong_names_are_refused(tmp_path, small):
         _study("FordA", "--seeds", 0)
     with pytest.raises(ValueError, match="a set of images"):
         _study("cifar10")
+    for field, value in (("exchange_splits", "true"), ("dataset", "ECG200"), ("data", "sample"), ("seed", 1)):
+        with pytest.raises(ValueError, match=f"--set {field}: "):
+            _study("FordA", "--set", f"{field}={value}")
+    with pytest.raises(ValueError, match="mlp_forda: validation=0 leaves nothing to choose the epoch by"):
+        _study("FordA", "--recipes", "mlp_forda", "--set", "validation=0")
 
 
 def test_interrupted_it_says_how_to_go_on(tmp_path, small, monkeypatch, capsys):

@@ -46,7 +46,9 @@ def small_data(monkeypatch):
 def drawn(monkeypatch):
     """File name -> Figure of all that the script saves, which then writes nothing."""
     found = {}
-    monkeypatch.setattr(visualize, "save", lambda figure, path: found.__setitem__(path.name, figure))
+    monkeypatch.setattr(
+        visualize.command_line, "save_figure", lambda figure, path: found.__setitem__(path.name, figure)
+    )
     return found
 
 

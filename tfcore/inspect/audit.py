@@ -40,7 +40,8 @@ class Finding:
 
     Attributes:
         what: "variable" or "layer"; path: which one; kind: see above; reason: in words.
-        cause: path of the layer or variable that causes it, where one was proven to.
+        cause: path of the layer or variable that causes it, where one was proven to; of several that only together
+            do, joined by "and".
         parameters: how many the variable holds; 0 for a layer.
     """
 
@@ -105,9 +106,14 @@ class Audit:
         if self.dead:
             share = 100 * self.dead / self.total
             text = f"{self.dead:,} of {self.total:,} parameters ({share:.1f} %) receive no gradient"
+            explained = sum(finding.parameters for found in self.causes().values() for finding in found)
+            if 0 < explained < self.dead:
+                text += f", {explained:,} of them"
             for number, sort in enumerate(sorted(set(self.culprits.values()))):
                 paths = [path for path, what in self.culprits.items() if what == sort]
                 text += f" {'and' if number else 'because of'} {len(paths)} × {sort} ({', '.join(paths)})"
+            if 0 < explained < self.dead:
+                text += f", {self.dead - explained:,} without a proven cause"
             sentences.append(text)
         if others:
             parts = sorted({finding.kind for finding in others})
@@ -138,8 +144,12 @@ class Audit:
                 "examples": self.examples,
                 "findings": [finding.to_json() for finding in self.findings],
                 "causes": [
-                    {"path": path, "what": what, "variables": [finding.path for finding in self.causes()[path]]}
-                    for path, what in self.culprits.items()
+                    {
+                        "path": cause,
+                        "what": " and ".join(dict.fromkeys(self.culprits[path] for path in cause.split(" and "))),
+                        "variables": [finding.path for finding in found],
+                    }
+                    for cause, found in self.causes().items()
                 ],
                 "notes": [note.to_json() for note in self.notes],
                 "variables": variables,
@@ -208,7 +218,7 @@ def audit(model: Module, batches: Sequence[Batch], loss: Loss, *, key: tf.Tensor
         layers=layers,
         findings=findings,
         notes=notes,
-        culprits={cause.path: cause.sort for cause in causes.values() if cause.path is not None},
+        culprits={path: sort for cause in causes.values() for path, sort in cause.culprits.items()},
     )
 
 

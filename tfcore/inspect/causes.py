@@ -41,11 +41,18 @@ class Suspect:
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """Why a variable gets no gradient: a sentence, and path and sort of what causes it (None where none was found)."""
+    """Why a variable gets no gradient: a sentence, and path -> sort of what causes it, all of it together.
 
-    path: str | None
+    Empty where no cause was found.
+    """
+
     reason: str
-    sort: str | None = None
+    culprits: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def path(self) -> str | None:
+        """The path of the cause; of several that only together are one, joined by "and"."""
+        return " and ".join(self.culprits) or None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,12 +152,12 @@ def find_causes(model: Module, batch: Batch, loss: Loss, dead: Sequence[str], *,
 
         for suspect in suspects:
             for path, norm in revived(suspect).items():
-                causes[path] = Cause(suspect.path, _reason(suspect, norm, _skips(skipped, path)), suspect.sort)
+                causes[path] = Cause(_reason(suspect, norm, _skips(skipped, path)), {suspect.path: suspect.sort})
         if len(suspects) > 1 and not causes.keys() >= set(provable):
             names = " and ".join(suspect.path for suspect in suspects)
             for path, norm in revived(*suspects).items():
                 reason = f"only with {names} all taken out does it get a gradient, of norm {norm:.2g}"
-                causes[path] = Cause(suspects[0].path, reason, suspects[0].sort)
+                causes[path] = Cause(reason, {suspect.path: suspect.sort for suspect in suspects})
 
     modules, gone = model.named_modules(), _unreached(model, batch, loss, dead, key)
     for path in (path for path in dead if path not in causes):
@@ -158,16 +165,16 @@ def find_causes(model: Module, batch: Batch, loss: Loss, dead: Sequence[str], *,
         module, kernel = modules.get(owner), causes.get(f"{owner}/kernel")
         if path in seen.cancelled and kernel is not None:
             reason = f"{kernel.reason.partition(';')[0]}; besides, {seen.cancelled[path]}"
-            causes[path] = Cause(kernel.path, reason, kernel.sort)
+            causes[path] = Cause(reason, kernel.culprits)
         elif name == "gamma" and isinstance(module, LayerNorm) and module.gamma.shape[0] == 1:
             text = f"{owner} is a {NARROW}: x − mean(x), which gamma multiplies, is exactly 0"
-            causes[path] = Cause(owner, text + _skips(skipped, path), NARROW)
+            causes[path] = Cause(text + _skips(skipped, path), {owner: NARROW})
         elif path in gone and owner and not any(f"{called}/".startswith(f"{owner}/") for called in seen.called):
-            causes[path] = Cause(None, f"{owner} is never called in a forward pass")
+            causes[path] = Cause(f"{owner} is never called in a forward pass")
         elif path in gone:
-            causes[path] = Cause(None, "no differentiable path leads from it to the loss; no reason found")
+            causes[path] = Cause("no differentiable path leads from it to the loss; no reason found")
         else:
-            causes[path] = Cause(None, "its gradient is exactly 0 in every batch; no reason found")
+            causes[path] = Cause("its gradient is exactly 0 in every batch; no reason found")
     return causes
 
 

@@ -13,7 +13,8 @@ STYLE = """
   :root { --text: #e6edf3; --faint: #9aa4ae; --line: #3d444d; --back: #0d1117; --stripe: #161b22; --bad: #ff8a80;
           --mark: #8ab4f8; } }
 @media print { :root { --text: #000; --faint: #333; --line: #bbb; --back: #fff; --stripe: #fff; --bad: #900;
-                       --mark: #003a8c; } main { max-width: none; } details > * { display: block; } }
+                       --mark: #003a8c; } main { max-width: none; }
+  details::details-content { content-visibility: visible; block-size: auto; } }
 body { background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sans-serif; margin: 0; }
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
