@@ -194,7 +194,6 @@ def _only_begun(folder: Path) -> bool:
 
 def environment() -> dict:
     """Versions, device and commit of this process, for environment.json."""
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -203,9 +202,19 @@ def environment() -> dict:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "allocator": allocator(),
-        "gpus": [details.get("device_name", "unknown") for details in gpus],
+        "gpus": _gpus(),
         "commit": _commit(),
     }
+
+
+def device() -> str:
+    """The name of what computes: the GPUs, or, where TensorFlow has none, the CPU."""
+    return ", ".join(_gpus()) or _cpu_model()
+
+
+def _gpus() -> list[str]:
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return [found.get("device_name", "unknown") for found in details]
 
 
 def _cpu_model() -> str:

@@ -134,7 +134,7 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
     if history:
         follow(history)
 
-    watch = Watch(run, per_epoch)
+    watch = Watch(run)
 
     def save(path: Path) -> None:
         watch.check()
@@ -181,7 +181,7 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: 
                 for places in calls:  # (k, B): of k steps
                     batches = learner.batches(places, **progress)
                     clock.lap("data")
-                    watch.add(progress["step"], train_call(*batches))
+                    watch.add(progress["epoch"], progress["step"], train_call(*batches))
                     clock.lap_steps(*places.shape, wait=learner.metrics.loss.numpy)
                     progress["step"] += len(places)
                     progress["examples"] += places.size

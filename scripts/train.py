@@ -92,7 +92,7 @@ def parser() -> command_line.Parser:
 def main(arguments) -> int:
     from loops import data, distribution, recipes, resume
     from loops.learner import prepare
-    from loops.runs import Run
+    from loops.runs import Run, device
     from loops.tensorboard import EventFiles
     from loops.train import Interrupted, train
 
@@ -137,7 +137,7 @@ def main(arguments) -> int:
     if not devices.is_chief:
         return follow_chief(run, dataset, arguments, devices)
     print(f"{recipe.name} on {dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test examples")
-    print(f"run folder {folder}", flush=True)
+    print(f"run folder {folder}, on {device()}", flush=True)
     follow = EventFiles(folder / "tensorboard") if arguments.tensorboard else lambda history: None
     try:
         summary = train(

@@ -52,12 +52,12 @@ def _files(folder):
 
 def test_the_watch_looks_at_each_verdict_once_and_a_step_late(tmp_path):
     run = Run(tmp_path / "a run", recipes.get("inn_cifar10"))
-    watch = Watch(run, steps_per_epoch=3)
+    watch = Watch(run)
     watch.check()
-    watch.add(6, tf.constant(True))
-    watch.add(7, tf.constant(False))
+    watch.add(2, 6, tf.constant(True))
+    watch.add(2, 7, tf.constant(False))
     with pytest.raises(FloatingPointError) as error:
-        watch.add(8, tf.constant(True))
+        watch.add(2, 8, tf.constant(True))
     assert str(error.value).startswith("step 7 (epoch 3): the loss or a gradient became NaN or infinite")
     command = f"python scripts/train.py inn_cifar10 --out '{run.folder}' --debug-numerics"
     assert str(error.value).endswith(f"find the layer by: {command}") and str(run.checkpoints) in str(error.value)
