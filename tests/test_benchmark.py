@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark import Contender, forms, main, parser, sides, table
-from benchmark_processes import ratios, spread
+from benchmark_processes import Process, ratios, spread
 
 from loops import recipes
 from loops.learner import Learner
@@ -74,6 +75,13 @@ def test_a_half_precision_counts_against_its_own_rate_of_products():
     timings = {c: found | {"about": about, "gflop": 0.5, "gbytes": 0.25} for c, found in _timings().items()}
     _, (entry,) = table("inn_cifar10", timings, ceilings)
     assert entry["of_products"] == 0.5 / 0.010 / 400
+
+
+def test_ctrl_c_reaches_the_one_who_asks_and_no_worker(monkeypatch):
+    program = "import json, os; print(json.dumps({'group': os.getpgid(0)}))"
+    monkeypatch.setattr("benchmark_processes.WORKER", program)
+    with Process(Contender("inn_cifar10", "ours", "ours", (), "off")) as process:
+        assert process.ready["group"] == process.popen.pid != os.getpgid(0)
 
 
 def test_spread_is_median_and_quartiles():

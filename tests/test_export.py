@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -137,6 +138,17 @@ def test_the_script_exports_the_checkpoint_that_was_asked_for(call, trained, tmp
     np.testing.assert_allclose(found, predict(restored_model(run, path), images, batch_size=len(images)), rtol=2e-6)
     assert json.loads((folder / "classes.json").read_text()) == run.class_names()
     assert os.listdir(folder.parent) == ["served"]
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_aloud(call, trained, tmp_path):
+    run = Run.open(shutil.copytree(trained, tmp_path / "run"))
+    path, arrays, meta, _ = checkpoint.newest_intact(run.checkpoints)
+    checkpoint.save(checkpoint.step_path(run.checkpoints, 10**6), arrays, meta)
+    checkpoint.step_path(run.checkpoints, 10**6).write_bytes(b"PK")
+    folder = tmp_path / "served"
+    code, text, error = call("evaluate", run.folder, "--checkpoint", "last", "--export", folder)
+    assert code == 0 and path.name in text
+    assert error.startswith("passed over: ") and "step-001000000.npz: damaged" in error
 
 
 def test_a_folder_that_holds_something_is_refused_and_untouched(call, trained, tmp_path):
