@@ -24,6 +24,11 @@ def write_atomically(path: Path, write) -> None:
     flush(path.parent)  # the rename itself must reach the disk
 
 
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` of a text file in UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def clear_partials(folder: Path) -> None:
     """Delete what writes that were killed left in a folder. The caller must be the only one who writes there."""
     for path in folder.glob(f"*{PARTIAL}"):

@@ -192,7 +192,7 @@ def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Optimizer, int]:
     model = fresh_model(recipe, dataset.sizes)
     recipe.fit_statistics(model, train_split.inputs)
     optimizer = make_optimizer(recipe, model.named_trainable_variables())
-    make_controls(recipe)
+    make_controls(recipe)  # refuses a negative patience, a factor that does not shrink
     if recipe.schedule == "cosine":
         _cosine(recipe, 0, per_epoch)  # refuses a warm-up as long as the run
     return model, optimizer, per_epoch

@@ -88,7 +88,7 @@ class Run:
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file, whole or not at all."""
         text = json.dumps(value, indent=2) + "\n"
-        disk.write_atomically(self.folder / name, lambda file: file.write(text.encode()))
+        disk.write_text(self.folder / name, text)
 
     def read_json(self, name: str) -> dict:
         """Read a JSON file of the folder.
@@ -135,7 +135,7 @@ class Run:
         writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        disk.write_atomically(self.history, lambda file: file.write(text.getvalue().encode()))
+        disk.write_text(self.history, text.getvalue())
 
     def read_history(self) -> list[dict]:
         """Return the rows of history.csv, numbers as numbers, without empty cells; [] before the first epoch has ended.

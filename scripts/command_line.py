@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from loops import disk
 from loops.allocator import keep_memory
-from loops.disk import write_atomically
 
 # TensorFlow's own log lines, of missing GPUs and CPU instructions, say nothing about the run. Its errors come as
 # exceptions; what a GPU's libraries say of themselves shows with TF_CPP_MIN_LOG_LEVEL=0.
@@ -81,7 +81,7 @@ def write_text(path: Path, text: str) -> None:
     if _is_device(path):
         path.write_text(text, encoding="utf-8")
     else:
-        write_atomically(path, lambda file: file.write(text.encode()))
+        disk.write_text(path, text)
 
 
 def _is_device(path: Path) -> bool:
@@ -100,7 +100,7 @@ def save_figure(figure, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{path.parent}: cannot be made ({error.strerror}): name another folder by --out") from error
-    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    disk.write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
 def import_tensorflow_quietly() -> None:

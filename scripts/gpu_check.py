@@ -24,7 +24,6 @@ from pathlib import Path
 from gpu_report import FAITHFUL, STAGES, judge, markdown, summarize
 
 import command_line
-from loops.disk import write_atomically
 
 EXAMPLES = """\
   bash scripts/gpu_check.sh --data DIR
@@ -125,7 +124,7 @@ def main(arguments) -> int:
         signal.signal(signal.SIGTERM, handler)
     report = summarize(records(out))
     command_line.write_json(out / "report.json", report)
-    (out / "report.md").write_text(markdown(report))
+    command_line.write_text(out / "report.md", markdown(report))
     command_line.write_json(arguments.json, report)
     print("\n" + markdown(report) + f"\n{out / 'report.md'}: {'passed' if report['passed'] else 'FAILED'}")
     return code or (0 if report["passed"] else 1)
@@ -287,8 +286,7 @@ def record(out: Path, job: Job, state: str, finding: str, figures: dict, seconds
     folder.mkdir(parents=True, exist_ok=True)
     values = {"stage": job.stage, "job": job.name, "state": state, "finding": finding, "figures": figures}
     values |= {"seconds": round(seconds, 1), "finished": time.strftime("%F %T"), "command": list(job.command)}
-    text = json.dumps(values | {"tiny": job.tiny}, indent=2) + "\n"
-    write_atomically(folder / "job.json", lambda file: file.write(text.encode()))
+    command_line.write_json(folder / "job.json", values | {"tiny": job.tiny})
     if finding != UNSEEN:
         print(f"{job.stage}/{job.name}: {state}, {seconds:.0f} s, {finding}", flush=True)
 

@@ -68,7 +68,8 @@ def main(arguments) -> int:
 
         def ended(result: study.Result) -> None:
             one = tables.line(result)
-            print(f"{result.row}, seed {one.seed}: test accuracy {one.test_accuracy:.4f}, {one.seconds:.0f} s")
+            if result.finished:
+                print(f"{result.row}, seed {one.seed}: test accuracy {one.test_accuracy:.4f}, {one.seconds:.0f} s")
             tables.write(arguments.out)
 
         try:

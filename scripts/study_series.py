@@ -78,10 +78,14 @@ def main(arguments) -> int:
         print(f"\n{dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test series")
         print(f"  {'1 nearest neighbour':28}{nearest_neighbour(dataset.train, dataset.test):.4f}")
         for recipe in arguments.recipes:
-            own = [result.summary for result in found if result.row == f"{name}/{recipe}"]
-            for summary in own:
-                if "test" not in summary:
-                    raise ValueError(f"{folder / name / recipe}: a run lost its best weights: delete its folder")
+            ended = [result for result in found if result.row == f"{name}/{recipe}"]
+            for result in ended:
+                if not result.finished:
+                    raise ValueError(
+                        f"{result.folder}: its best weights are lost, so that its test accuracy is unknown: delete the "
+                        "folder, and the same command trains it again"
+                    )
+            own = [result.summary for result in ended]
             accuracies = [summary["test"]["accuracy"] for summary in own]
             mean, spread = study.mean_and_spread(accuracies)
             error = "" if spread is None else f" ± {spread:.4f}"

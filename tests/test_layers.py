@@ -114,6 +114,7 @@ REFUSED = {
         lambda: involve(IMAGE, tf.ones((2, 11, 7, 25, 1)), kernel_size=3),
         r"\(B, 11, 7, 25, 1\), expected.*\(B, 11, 7, 9, 1\)",
     ),
+    "pool stride": (lambda: max_pool(IMAGE, kernel_size=2, stride=0), "stride.*got 0"),
     "conv stride": (lambda: Conv2D(channels=6, filters=3, kernel_size=3, stride=0, key=KEY), "stride.*got 0"),
     "conv dilation": (lambda: Conv2D(channels=6, filters=3, kernel_size=3, dilation=0, key=KEY), "dilation"),
     "conv padding": (lambda: Conv2D(channels=6, filters=3, kernel_size=3, padding="same", key=KEY), "'same'"),

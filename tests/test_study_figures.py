@@ -143,6 +143,14 @@ def test_bars_of_the_fair_protocol_are_of_the_test_split():
     assert "published test" not in _labels(figure)
 
 
+def test_a_run_that_lost_its_best_weights_is_no_finished_one():
+    """All epochs are done, but the test split could not be looked at."""
+    lost = _result("base", _history([0.4, 0.8]), protocol="fair")
+    lost.summary.pop("test")
+    assert not lost.finished
+    assert not drawings.accuracy_bars([lost], "fair").axes[0].patches  # no bar stands for it
+
+
 NORMS = {f"gradient_norm/{name}/kernel": [1.0 / k, 2.0 / k] for k, name in enumerate(("convolutions/0", "logits"), 1)}
 WEIGHTS = {"weight_norm/convolutions/0/kernel": [5.0, 4.0], "weight_norm/logits/kernel": [9.0, 9.0]}
 SHARES = {"near_zero/convolutions/0/kernel": [0.1, 0.3], "near_zero/logits/kernel": [0.0, 0.0]}

@@ -59,7 +59,7 @@ def line(result: Result) -> Line:
     last, best = result.history[-1], result.history[_best(result)]
     if protocol == "published":
         shown, test_accuracy, test_loss = last, last["val_accuracy"], last["val_loss"]
-    elif result.finished and "test" in result.summary:  # lost, with the best epoch's weights, it is not known
+    elif result.finished:
         shown, test_accuracy, test_loss = best, result.summary["test"]["accuracy"], result.summary["test"]["loss"]
     else:
         shown, test_accuracy, test_loss = last, None, None
@@ -207,7 +207,7 @@ def write(folder: Path) -> list[Result]:
     if results:
         _write_csv(folder / "study.csv", [line(result) for result in results])
         text = markdown(results, command=f"python scripts/study_cnn.py --out {folder} --report")
-        disk.write_atomically(folder / "study.md", lambda file: file.write(text.encode()))
+        disk.write_text(folder / "study.md", text)
     return results
 
 
@@ -217,7 +217,7 @@ def _write_csv(path: Path, lines: Sequence[Line]) -> None:
     writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Line)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(dataclasses.asdict(line) for line in lines)
-    disk.write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    disk.write_text(path, text.getvalue())
 
 
 def markdown(results: Sequence[Result], *, command: str) -> str:

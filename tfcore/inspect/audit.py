@@ -107,12 +107,13 @@ class Audit:
             share = 100 * self.dead / self.total
             text = f"{self.dead:,} of {self.total:,} parameters ({share:.1f} %) receive no gradient"
             explained = sum(finding.parameters for found in self.causes().values() for finding in found)
-            if 0 < explained < self.dead:
+            partly = 0 < explained < self.dead
+            if partly:
                 text += f", {explained:,} of them"
             for number, sort in enumerate(sorted(set(self.culprits.values()))):
                 paths = [path for path, what in self.culprits.items() if what == sort]
                 text += f" {'and' if number else 'because of'} {len(paths)} × {sort} ({', '.join(paths)})"
-            if 0 < explained < self.dead:
+            if partly:
                 text += f", {self.dead - explained:,} without a proven cause"
             sentences.append(text)
         if others:
