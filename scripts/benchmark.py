@@ -282,8 +282,9 @@ def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = Non
             reached = fractions(found, median, contender.xla, ceilings)
             line += "".join(f", {value:.0%} {what.replace('_', ' ')}" for what, value in reached.items())
         if label != "Keras":
-            ours = {"ms": median, "low_ms": low, "high_ms": high, "xla": contender.xla, "peak_mb": found["peak_mb"]}
-            entry = {"recipe": name, "variant": label, **about, **{f"ours_{key}": ours[key] for key in ours}}
+            entry = {"recipe": name, "variant": label, **about}
+            entry |= {"ours_ms": median, "ours_low_ms": low, "ours_high_ms": high}
+            entry |= {"ours_xla": contender.xla, "ours_peak_mb": found["peak_mb"]}
             if keras is not None:
                 ratio, ratio_low, ratio_high = processes.ratios(keras[1]["ms"], found["ms"])
                 line += f"  {ratio:.2f} ({ratio_low:.2f} .. {ratio_high:.2f})"
