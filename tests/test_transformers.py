@@ -38,8 +38,7 @@ def test_recipes_are_the_published_ones():
 
 
 @pytest.mark.parametrize(("build", "sizes"), [(VisionTransformer, VIT), (Perceiver, PERCEIVER)])
-@pytest.mark.parametrize("augmentation", ["chain", "fused"])
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize(("augmentation", "dtype"), [("chain", tf.float32), ("fused", tf.bfloat16)])
 def test_the_whole_train_step_compiles_with_xla(build, sizes, augmentation, dtype):
     model = build(**sizes, augmentation=augmentation, key=KEY, dtype=dtype)
     metrics = Metrics(top_k=5)
