@@ -1,5 +1,6 @@
 """Cross-cutting tests: each runs over every entry of the catalog, and the catalog must be complete."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -30,8 +31,8 @@ def test_equal_in_eager_graph_and_xla_mode(name):
     results = {}
     for mode, wrap in (
         ("eager", lambda function: function),
-        ("graph", tf.function),
-        ("xla", lambda function: tf.function(function, jit_compile=True)),
+        ("graph", functools.partial(tf.function, autograph=False)),
+        ("xla", functools.partial(tf.function, autograph=False, jit_compile=True)),
     ):
         case = ENTRIES[name].case(tf.float64)  # anew: training mode moves statistics
         results[mode] = evaluate(case, wrap(case.ours), [pair[0] for pair in case.variables])

@@ -51,7 +51,8 @@ def test_losses_and_weights_equal_those_of_keras_fit(tmp_path, case):
     train(run, DATASET)
     history = run.read_history()
 
-    twin.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss = "sparse_categorical_crossentropy"
+    twin.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"], jit_compile=False)
     validation = (DATASET.test.inputs / np.float32(255), DATASET.test.labels)
     for epoch, row in enumerate(history):
         batches = list(train_batches(DATASET.train, BATCH, seed=0, epoch=epoch))  # our order, Keras's fit

@@ -131,7 +131,7 @@ def test_the_cosine_is_followed_step_by_step(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("recipe", "settings"),
-    [("vit_cifar100", [("head_units", "11")]), ("perceiver_cifar100", [("latents", "5")])],
+    [("vit_cifar100", [("head_units", "11")]), ("perceiver_cifar100", [("latents", "5"), ("iterations", "1")])],
 )
 def test_transformers_resume_to_the_same_bits_with_augmentation_and_dropout(tmp_path, monkeypatch, recipe, settings):
     whole_set = sample.images(100)
