@@ -135,6 +135,7 @@ def gradients(query, key, value):
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="resident memory is read from Linux's /proc")
+# One mode at the size that README names; a share is the same at a smaller one.
 @pytest.mark.parametrize(("mode", "batch"), [("graph", 4), ("xla", 1), ("eager", 1)])
 @pytest.mark.parametrize(
     "dropout", ["", ", dropout_rate=0.1, dropout_key=random.make_key(0)"], ids=["plain", "dropout"]

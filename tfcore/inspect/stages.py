@@ -95,9 +95,8 @@ def _gone(built: Module, optimized: Module, origins: Origins) -> tuple[Gone, ...
         origin = origins.find(op_name) or Origin(items[0].metadata.op_type, "", "", "")
         known = [reasons[item.name] for item in items if item.name in reasons and item.opcode not in _MOVES]
         product = any(item.opcode == "dot" for item in items)
-        if (
-            product and not known and unnamed[flops[op_name]]
-        ):  # it still runs: XLA turned it round, and dropped its name
+        if product and not known and unnamed[flops[op_name]]:
+            # It still runs: XLA turned it round, and dropped its name.
             unnamed[flops[op_name]] -= 1
             continue
         found.append(
