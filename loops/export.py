@@ -8,9 +8,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from loops import disk
 from loops.data.dataset import Sizes
 from loops.evaluation import probabilities
+from loops.run import disk
 from tfcore.module import Module
 
 CLASSES = "classes.json"

@@ -5,16 +5,17 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from loops import checkpoint, control
-from loops.compilation import refusal_of_xla
+from loops import control
 from loops.data.dataset import Dataset, Split
 from loops.data.pipeline import check, first, hold_out, shuffled, steps_per_epoch, train_places
-from loops.diagnostics import Diagnostics
-from loops.distribution import ONE_DEVICE, Devices
-from loops.feed import Feed
+from loops.devices.distribution import ONE_DEVICE, Devices
+from loops.devices.feed import Feed
+from loops.health.compilation import refusal_of_xla
+from loops.health.diagnostics import Diagnostics
 from loops.optimizers import make_optimizer
 from loops.recipes.recipe import Recipe
-from loops.restore import LAYERS, fresh_model
+from loops.run import checkpoint
+from loops.run.restore import LAYERS, fresh_model
 from loops.steps import Metrics, Step, make_evaluation_step, make_train_step, measure_modes, repeated
 from tfcore import random
 from tfcore.module import Module

@@ -8,7 +8,7 @@ import tensorflow as tf
 from loops.data.dataset import Dataset, Split
 from loops.learner import Learner
 from loops.recipes.recipe import Recipe
-from loops.restore import sizes_of
+from loops.run.restore import sizes_of
 from loops.steps import Step
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from loops.diagnostics import Diagnostics
-from loops.distribution import ONE_DEVICE, Devices
+from loops.devices.distribution import ONE_DEVICE, Devices
+from loops.health.diagnostics import Diagnostics
 from tfcore import random, replicas
 from tfcore.layers.normalization import BatchNorm
 from tfcore.module import Module

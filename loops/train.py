@@ -8,16 +8,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from loops import checkpoint, disk, resume, runs
 from loops.data.dataset import Dataset
 from loops.data.pipeline import evaluation_places, train_places
-from loops.distribution import ONE_DEVICE, Devices
+from loops.devices.distribution import ONE_DEVICE, Devices
+from loops.devices.throughput import Clock, format_row
 from loops.evaluation import evaluate
+from loops.health.numerics import Watch
 from loops.learner import Learner, make_controls
-from loops.numerics import Watch
-from loops.runs import Run, sole_owner
-from loops.signals import Interrupted, interruption
-from loops.throughput import Clock, format_row
+from loops.run import checkpoint, disk, resume, runs
+from loops.run.runs import Run, sole_owner
+from loops.run.signals import Interrupted, interruption
 
 
 def train(
@@ -36,14 +36,14 @@ def train(
 
     Args:
         run: a folder from `Run.create`, or from `Run.open` with `resume`; its `recipe` may then differ from the
-            folder's (see `loops.resume.check_changes`), and is written there.
+            folder's (see `loops.run.resume.check_changes`), and is written there.
         dataset: train and test split. After each epoch the recipe's validation share is evaluated, or, where it has
             none, the test split (as some published runs do); with a share the test split is evaluated once, at the end.
         resume: go on from the newest intact checkpoint; from step 0 if the run was stopped before the first.
         report: called with a line of text for each epoch.
         follow: called with the history's rows so far after each epoch, once it is saved, and when a run is resumed.
-        devices: as many as the recipe says, from `loops.distribution.start`. With several workers the chief alone
-            reports, follows and writes; the others read the run's folder, too, but only to resume.
+        devices: as many as the recipe says, from `distribution.start`. With several workers the chief alone reports,
+            follows and writes; the others read the run's folder, too, but only to resume.
 
     Raises:
         ValueError: what `prepare` or `find_start` refuse, or if another process is at work in the run's folder; if the

@@ -7,7 +7,7 @@ the accuracy loses when positions are permuted, attention made uniform, a block 
 
 from pathlib import Path
 
-import command_line
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/audit.py transformer_forda --data sample
@@ -40,12 +40,12 @@ def main(arguments) -> int:
     from loops import data, recipes
     from loops.data.pipeline import evaluation_batches, first, train_batches
     from loops.learner import splits
-    from loops.restore import fresh_model, restored_model
-    from loops.runs import Run
+    from loops.run.restore import fresh_model, restored_model
+    from loops.run.runs import Run
     from loops.steps import to_floats
     from tfcore import random
-    from tfcore.inspect.audit import audit, intervene
-    from tfcore.inspect.audit_report import html_report, text_report
+    from tfcore.inspect.audit.audit import audit, intervene
+    from tfcore.inspect.pages.audit_report import html_report, text_report
     from tfcore.ops.losses import cross_entropy_from_logits
 
     for option, least in (("batches", 2), ("batch_size", 2), ("examples", 0)):

@@ -10,10 +10,9 @@ import json
 import os
 import statistics
 
-import benchmark_operations as operations
-import benchmark_processes as processes
-
-import command_line
+from parts import benchmark_operations as operations
+from parts import benchmark_processes as processes
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/benchmark.py transformer_forda --against keras --batch-size 8 --variants --flops
@@ -26,7 +25,7 @@ EXAMPLES = """\
 """
 CEILINGS = """
 import json, sys
-from tfcore.inspect.roofline import measure_ceilings
+from tfcore.inspect.profile.roofline import measure_ceilings
 print(json.dumps(measure_ceilings(sys.argv[1:]).to_json()))
 """
 # Batch sizes of `all`, where the published ones take minutes a turn on a small machine.
@@ -113,7 +112,7 @@ def operation(arguments) -> list[dict]:
     text, entries = operations.table(kind, lines)
     print("\n".join([text, *map(left_off_note, left_off)]), flush=True)
     if arguments.figure is not None:
-        import benchmark_figures
+        from parts import benchmark_figures
 
         figure = benchmark_figures.scaling(kind, lines, f"float32, {os.cpu_count()} CPU cores, {arguments.turns} turns")
         command_line.save_figure(figure, arguments.figure)

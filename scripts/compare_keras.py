@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import command_line
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/compare_keras.py all

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-import command_line
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/evaluate.py runs/inn_cifar10
@@ -44,14 +44,15 @@ def parser() -> command_line.Parser:
 def main(arguments) -> int:
     import numpy as np
 
-    from loops import checkpoint, data
+    from loops import data
     from loops.data import ucr
     from loops.data.cifar import LAYOUTS
     from loops.data.dataset import IMAGE_SIZE
     from loops.evaluation import evaluate, predict, read_images
     from loops.export import CLASSES, export
-    from loops.restore import restored_model
-    from loops.runs import Run
+    from loops.run import checkpoint
+    from loops.run.restore import restored_model
+    from loops.run.runs import Run
 
     if arguments.top < 1:
         raise ValueError(f"--top must be at least 1, got {arguments.top}")

@@ -21,9 +21,8 @@ import sys
 import time
 from pathlib import Path
 
-from gpu_report import FAITHFUL, STAGES, judge, markdown, summarize
-
-import command_line
+from parts import command_line
+from parts.gpu_report import FAITHFUL, STAGES, judge, markdown, summarize
 
 EXAMPLES = """\
   bash scripts/gpu_check.sh --data DIR

@@ -8,7 +8,7 @@ nearer than TF32 would be. Exit code 1 if one is exceeded.
 import time
 from collections.abc import Callable
 
-import command_line
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/gpu_device.py

@@ -5,7 +5,7 @@ profiler, beside the ceilings of this machine. --html writes all of it as one pa
 another formulation beside the recipe's own. With --xla off: the operations of TensorFlow's graph and their times.
 """
 
-import command_line
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/inspect_kernels.py inn_cifar10 --html inn.html
@@ -45,11 +45,11 @@ def parser() -> command_line.Parser:
 def main(arguments) -> int:
     from loops import recipes
     from loops.made_up import made_up_dataset, made_up_step
-    from tfcore.inspect.comparison import Form, comparison_text, take_turns
-    from tfcore.inspect.compiler import inspect_step
-    from tfcore.inspect.kernel_page import html_report
-    from tfcore.inspect.kernel_report import text_report
-    from tfcore.inspect.step_profile import profile_graph, profile_step
+    from tfcore.inspect.pages.kernel_page import html_report
+    from tfcore.inspect.pages.kernel_report import text_report
+    from tfcore.inspect.profile.comparison import Form, comparison_text, take_turns
+    from tfcore.inspect.profile.compiler import inspect_step
+    from tfcore.inspect.profile.step_profile import profile_graph, profile_step
 
     if arguments.steps < 0:
         raise ValueError(f"--steps must be at least 0, got {arguments.steps}")

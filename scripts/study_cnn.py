@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import command_line
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/study_cnn.py --data sample --epochs 1                 all rows, minutes
@@ -47,8 +47,8 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
-    from loops import study
-    from loops.cnn_study import rows, tables
+    from loops.studies import study
+    from loops.studies.cnn_study import rows, tables
     from loops.train import Interrupted
 
     if arguments.report:
@@ -105,8 +105,8 @@ def main(arguments) -> int:
 def pictures(results: list, arguments):
     """Yield (path, picture) of all that the runs allow, one after the other."""
     from loops import data
-    from loops.cnn_study import drawings
     from loops.data.dataset import DataError
+    from loops.studies.cnn_study import drawings
 
     folder = arguments.out / "figures"
     recipe = results[0].recipe

@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import command_line
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/study_series.py FordA --data sample --recipes transformer_forda mlp_forda --seeds 2
@@ -45,8 +45,9 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
-    from loops import data, recipes, study
-    from loops.baselines import nearest_neighbour
+    from loops import data, recipes
+    from loops.studies import study
+    from loops.studies.baselines import nearest_neighbour
     from loops.train import Interrupted
 
     if arguments.seeds < 1:

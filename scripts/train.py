@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-import command_line
+from parts import command_line
 
 EXAMPLES = """\
   python scripts/train.py inn_cifar10 --data sample
@@ -90,9 +90,11 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
-    from loops import data, distribution, recipes, resume
+    from loops import data, recipes
+    from loops.devices import distribution
     from loops.learner import prepare
-    from loops.runs import Run, device
+    from loops.run import resume
+    from loops.run.runs import Run, device
     from loops.tensorboard import EventFiles
     from loops.train import Interrupted, train
 
@@ -171,8 +173,8 @@ def follow_chief(run, dataset, arguments, devices) -> int:
 
 def print_dtypes(arguments, recipe) -> int:
     """Print in which dtypes the recipe's layers compute; nothing is trained, and nothing written but --json."""
-    from loops.explain import explain
-    from tfcore.inspect.dtypes import dtype_table
+    from loops.health.explain import explain
+    from tfcore.inspect.graph.dtypes import dtype_table
 
     if arguments.resume:
         raise ValueError("--explain is of a recipe and its settings, not of a run: leave out --resume")
@@ -186,8 +188,8 @@ def print_dtypes(arguments, recipe) -> int:
 def print_diagnosis(arguments, folder: Path, settings: list[tuple[str, str]]) -> int:
     """Print where a run's numbers go wrong; the run folder stays as it is."""
     from loops import data
-    from loops.debugging import debug_numerics
-    from loops.runs import Run
+    from loops.health.debugging import debug_numerics
+    from loops.run.runs import Run
 
     if arguments.resume or settings:
         raise ValueError("--debug-numerics repeats the run in --out as it is: leave out --resume and all settings")

@@ -14,13 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import command_line
+from parts import command_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from loops.recipes.recipe import Recipe
-    from loops.runs import Run
+    from loops.run.runs import Run
 
 EXAMPLES = """\
   python scripts/visualize.py runs/inn_cifar10
@@ -72,7 +72,7 @@ def subjects(arguments) -> list[Subject]:
     """Find the runs and recipes that the command line names."""
     from loops import recipes
     from loops.recipes.recipe import nearest
-    from loops.runs import Run
+    from loops.run.runs import Run
 
     runs: dict[str, Run] = {}
     for text in arguments.subjects:
@@ -103,8 +103,8 @@ def subjects(arguments) -> list[Subject]:
 
 def print_parameters(chosen: list[Subject]) -> dict[str, dict[str, int]]:
     """Print the parameter tables; return label -> their sums."""
-    from loops.restore import fresh_model, sizes_of
-    from tfcore.inspect.report import count_parameters, parameter_table
+    from loops.run.restore import fresh_model, sizes_of
+    from tfcore.inspect.pages.parameters import count_parameters, parameter_table
 
     sums = {}
     for subject in chosen:
@@ -122,9 +122,8 @@ def pictures(chosen: list[Subject], arguments) -> Iterator[tuple[Path, "Figure"]
     if what == "parameters":
         return  # needs neither matplotlib nor data
     command_line.need_matplotlib()
-    import drawings
-
     from loops import data
+    from parts import drawings
 
     if what in ("curves", "all"):
         # `all` leaves out what cannot be; asked for by name, it is an error.
@@ -144,7 +143,7 @@ def pictures(chosen: list[Subject], arguments) -> Iterator[tuple[Path, "Figure"]
 
 def curves(runs: list[Subject]) -> "Figure":
     """The learning curves of all runs in one picture."""
-    from tfcore.inspect import figures
+    from tfcore.inspect.figures import figures
 
     histories = {}
     for subject in runs:

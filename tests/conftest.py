@@ -7,8 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
-import command_line
-from tests.archive_server import server  # noqa: F401
+from parts import command_line
+from tests.support.archive_server import server  # noqa: F401
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # Allocates, fills and frees 64 MiB four times, and prints the page faults of the last time and the allocator's name.
 PROGRAM = """
 import ctypes, resource, sys
-from loops.allocator import allocator, keep_memory
+from loops.devices.allocator import allocator, keep_memory
 if sys.argv[1] == "keep":
     keep_memory()
 libc = ctypes.CDLL(None)

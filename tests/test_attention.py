@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.memory import HAS_PROC, assert_needs_at_most
+from tests.support.memory import HAS_PROC, assert_needs_at_most
 from tfcore import random
 from tfcore.layers.attention import Attention, MultiHeadAttention
 from tfcore.ops.attention import FORMULATIONS, attend

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests.test_inspect import LONG, check_texts
-from tfcore.inspect import attention, attention_figures
+from tfcore.inspect.figures import attention_figures
+from tfcore.inspect.figures import attention_maps as attention
 
 
 def _weights(*shape, seed=0):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.audited import KEY, Network, Relu, causes_of, checked_audit, found, make_batches
+from tests.support.audited import KEY, Network, Relu, causes_of, checked_audit, found, make_batches
 from tfcore import random
-from tfcore.inspect.audit import audit
+from tfcore.inspect.audit.audit import audit
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense
 from tfcore.layers.normalization import BatchNorm, LayerNorm

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfcore import random
-from tfcore.inspect.interventions import interventions, measure_effects
+from tfcore.inspect.audit.interventions import interventions, measure_effects
 from tfcore.layers.attention import MultiHeadAttention
 from tfcore.layers.patches import Patches
 from tfcore.models.cnn import ConvNet

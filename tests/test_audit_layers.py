@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from tests.audited import KEY, Network, Relu, checked_audit, found, make_batches
+from tests.support.audited import KEY, Network, Relu, checked_audit, found, make_batches
 from tfcore.layers.activation import Activation
 from tfcore.layers.attention import MultiHeadAttention
 from tfcore.layers.embedding import Embedding

@@ -7,10 +7,10 @@ import shutil
 import pytest
 
 from loops import recipes
-from loops.runs import Run
+from loops.run.runs import Run
 from loops.train import train
-from tests.tiny import tiny_dataset
-from tfcore.inspect import page
+from tests.support.tiny import tiny_dataset
+from tfcore.inspect.pages import page
 
 DATASET = tiny_dataset()
 SERIES = ("transformer_forda", "--data", "sample", "--set", "key_dim=3", "--set", "blocks=2", "--set", "head_units=7")

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark import Contender, forms, main, parser, sides, table
-from benchmark_processes import Process, ratios, spread
 
 from loops import recipes
 from loops.learner import Learner
 from loops.made_up import made_up_dataset
+from parts.benchmark_processes import Process, ratios, spread
 from tests.catalog.published import published
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +79,7 @@ def test_a_half_precision_counts_against_its_own_rate_of_products():
 
 def test_ctrl_c_reaches_the_one_who_asks_and_no_worker(monkeypatch):
     program = "import json, os; print(json.dumps({'group': os.getpgid(0)}))"
-    monkeypatch.setattr("benchmark_processes.WORKER", program)
+    monkeypatch.setattr("parts.benchmark_processes.WORKER", program)
     with Process(Contender("inn_cifar10", "ours", "ours", (), "off")) as process:
         assert process.ready["group"] == process.popen.pid != os.getpgid(0)
 

@@ -4,14 +4,13 @@ import dataclasses
 import json
 
 import benchmark
-import benchmark_figures
-import benchmark_operations as operations
-import benchmark_worker
 import numpy as np
 import pytest
 import tensorflow as tf
-from benchmark_operations import KINDS, Point
 
+from parts import benchmark_figures, benchmark_worker
+from parts import benchmark_operations as operations
+from parts.benchmark_operations import KINDS, Point
 from tests.catalog import rivals
 from tfcore.layers.attention import MULTI_HEAD_FORMULATIONS
 from tfcore.ops import involution, resampling

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from tests.profiled import kernel, profile
-from tfcore.inspect.kernel_page import html_report
+from tests.support.profiled import kernel, profile
+from tfcore.inspect.pages.kernel_page import html_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -29,7 +29,7 @@ def page(tmp_path_factory):
             phase=PHASES[i % 4],
             flops=i * 100,
             bytes_read=1000 + i,
-            source="tests/profiled.py:7",
+            source="tests/support/profiled.py:7",
             fused_ops=tuple(f"add some/long/name/of/an/operation_{i % 50 + j}" for j in range(40)),
         )
         for i in range(COUNT)

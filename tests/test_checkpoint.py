@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from loops import checkpoint
-from loops.checkpoint import CheckpointError
+from loops.run import checkpoint
+from loops.run.checkpoint import CheckpointError
 from tfcore import random
 from tfcore.layers.dense import Dense
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from loops.data import download, sample
-from tests.tiny import tiny_dataset
+from tests.support.tiny import tiny_dataset
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py") if "__main__" in path.read_text())

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 
 import loops.learner
-from loops.compilation import refusal_of_xla
-from loops.runs import Run
+from loops.health.compilation import refusal_of_xla
+from loops.run.runs import Run
 from loops.steps import Metrics, make_train_step
 from loops.train import train
-from tests.planted import KEY, line_of
+from tests.support.planted import KEY, line_of
 from tests.test_train import DATASET, _run
 from tfcore.layers.dense import Dense
 from tfcore.module import Module

@@ -6,12 +6,13 @@ import pytest
 import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
-from tests.planted import KEY, Planted, jit, line_of
-from tfcore.inspect import buffers, hlo
-from tfcore.inspect.compiler import StepReport, inspect_step
-from tfcore.inspect.origins import Origins
-from tfcore.inspect.stages import compare_stages
-from tfcore.inspect.tracing import trace_report
+from tests.support.planted import KEY, Planted, jit, line_of
+from tfcore.inspect.graph.origins import Origins
+from tfcore.inspect.graph.tracing import trace_report
+from tfcore.inspect.hlo import buffers
+from tfcore.inspect.hlo import parser as hlo
+from tfcore.inspect.hlo.stages import compare_stages
+from tfcore.inspect.profile.compiler import StepReport, inspect_step
 from tfcore.layers.dense import Dense
 from tfcore.models.inn import Inn
 from tfcore.models.timeseries import TimeSeriesTransformer

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tfcore import random
-from tfcore.inspect import hlo
-from tfcore.inspect.compiler import StepReport, inspect_step
-from tfcore.inspect.cost import Cost, kernel_cost, trip_count
+from tfcore.inspect.hlo import parser as hlo
+from tfcore.inspect.hlo.cost import Cost, kernel_cost, trip_count
+from tfcore.inspect.profile.compiler import StepReport, inspect_step
 from tfcore.layers.attention import MultiHeadAttention
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense

@@ -12,7 +12,7 @@ import pytest
 
 from loops.data import cifar, download
 from loops.data.dataset import DataError
-from tests.archive_server import (
+from tests.support.archive_server import (
     ARCHIVE,
     FOLDER,
     HALF,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loops.data import cifar, download, transfer
-from tests.archive_server import ARCHIVE, CHUNKED, FOLDER, HALF, PART, assert_complete, error_of, fetch
+from tests.support.archive_server import ARCHIVE, CHUNKED, FOLDER, HALF, PART, assert_complete, error_of, fetch
 
 
 def test_official_archives():

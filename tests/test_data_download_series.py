@@ -8,7 +8,7 @@ import pytest
 
 from loops.data import download, transfer, ucr
 from loops.data.dataset import DataError
-from tests.archive_server import HALF, Handler, Server
+from tests.support.archive_server import HALF, Handler, Server
 
 TRAIN, TEST = "FordA_TRAIN.tsv", "FordA_TEST.tsv"
 LENGTH = 5_000  # so that a file is longer than HALF

@@ -1,17 +1,18 @@
-"""loops/diagnostics.py: the columns of a history that tell of the inside, against numbers made another way."""
+"""loops/health/diagnostics.py: the columns of a history that tell of the inside, against numbers made another way."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from loops import checkpoint, recipes
+from loops import recipes
 from loops.data.pipeline import train_batches
-from loops.diagnostics import NEAR_ZERO, Diagnostics
+from loops.health.diagnostics import NEAR_ZERO, Diagnostics
 from loops.optimizers import make_optimizer
-from loops.restore import fresh_model
-from loops.runs import Run
+from loops.run import checkpoint
+from loops.run.restore import fresh_model
+from loops.run.runs import Run
 from loops.train import train
-from tests.tiny import tiny_dataset
+from tests.support.tiny import tiny_dataset
 from tfcore.module import Module
 
 DATASET = tiny_dataset()

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from loops import distribution, recipes, resume
+from loops import recipes
+from loops.devices import distribution
 from loops.evaluation import evaluate
 from loops.learner import prepare
 from loops.recipes.recipe import Recipe
-from loops.restore import restored_model
-from loops.runs import Run
+from loops.run import resume
+from loops.run.restore import restored_model
+from loops.run.runs import Run
 from loops.train import train
-from tests.divided import CASES, KEY, ten_steps
+from tests.support.divided import CASES, KEY, ten_steps
+from tests.support.tiny import tiny_dataset
 from tests.test_train import _assert_equal, _run, _state
-from tests.tiny import tiny_dataset
 from tfcore import random, replicas
 from tfcore.replicas import Share, share_of_batch
 
@@ -27,14 +29,14 @@ DATASET = tiny_dataset()
 
 
 def divide(folder: Path, *arguments: str) -> None:
-    """Run tests/divided.py, which must come to its end."""
-    command = [sys.executable, "-m", "tests.divided", *arguments[:1], str(folder), *arguments[1:]]
+    """Run tests/support/divided.py, which must come to its end."""
+    command = [sys.executable, "-m", "tests.support.divided", *arguments[:1], str(folder), *arguments[1:]]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert result.returncode == 0, result.stderr
 
 
 def assert_close(path: Path, reference: dict[str, np.ndarray]) -> None:
-    """Compare a file of `tests.divided` with the same ten steps on one device: far within the promised 1e-6."""
+    """Compare a file of `tests.support.divided` with the same ten steps on one device: far within the promised 1e-6."""
     with np.load(path) as found:
         assert set(found.files) == reference.keys()
         for name, value in reference.items():

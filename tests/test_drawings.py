@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 import visualize
 
-import command_line
-from loops import checkpoint, recipes
+from loops import recipes
 from loops.data import SIZES, sample
-from loops.restore import fresh_model
-from loops.runs import Run
+from loops.run import checkpoint
+from loops.run.restore import fresh_model
+from loops.run.runs import Run
+from parts import command_line
 from tests.test_attention_figures import heat_maps, values_of
 
 VIT = {"image_size": 24, "patch_size": 6, "width": 16, "blocks": 3, "heads": 2, "mlp_width": 32, "head_units": (32,)}

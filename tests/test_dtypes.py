@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from loops import recipes
-from loops.explain import explain
+from loops.health.explain import explain
 from tfcore import random
-from tfcore.inspect.dtypes import dtype_rows, dtype_table
+from tfcore.inspect.graph.dtypes import dtype_rows, dtype_table
 from tfcore.layers.dense import Dense
 from tfcore.module import Module
 

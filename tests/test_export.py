@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from loops import checkpoint, data, disk, export, recipes
+from loops import data, export, recipes
 from loops.data.dataset import Sizes
 from loops.evaluation import predict
-from loops.restore import fresh_model, restored_model
-from loops.runs import Run
+from loops.run import checkpoint, disk
+from loops.run.restore import fresh_model, restored_model
+from loops.run.runs import Run
 from loops.train import train
-from tests.tiny import tiny_dataset
+from tests.support.tiny import tiny_dataset
 from tfcore.module import Module
 
 VIT = ["image_size=16", "patch_size=2", "width=6", "blocks=1", "heads=2", "mlp_width=5", "head=mean", "head_units=7"]

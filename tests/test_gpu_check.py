@@ -13,9 +13,9 @@ import gpu_check
 import pytest
 import tensorflow as tf
 from gpu_check import Job
-from gpu_report import FAITHFUL, judge, markdown, summarize
 
 from loops import recipes
+from parts.gpu_report import FAITHFUL, judge, markdown, summarize
 from tests.catalog import ENTRIES
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tfcore.inspect import hlo
-from tfcore.inspect.shapes import Shape, parse_shape
+from tfcore.inspect.hlo import parser as hlo
+from tfcore.inspect.hlo.shapes import Shape, parse_shape
 
 DUMPS = Path(__file__).parent / "hlo"
 MINIMAL = """HloModule m, is_scheduled=true

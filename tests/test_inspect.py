@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from loops import recipes
 from loops.data import SIZES
-from loops.restore import fresh_model
-from tfcore.inspect import figures
-from tfcore.inspect.report import count_parameters, parameter_table
+from loops.run.restore import fresh_model
+from tfcore.inspect.figures import figures
+from tfcore.inspect.pages.parameters import count_parameters, parameter_table
 
 
 def _history(epochs, scale=1.0, top_5=False):

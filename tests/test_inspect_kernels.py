@@ -7,7 +7,7 @@ import pytest
 from inspect_kernels import formulation, main, parser
 
 from loops import recipes
-from tfcore.inspect.kernel_report import WIDTH
+from tfcore.inspect.pages.kernel_report import WIDTH
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("convnet_cifar10", "--set", "filters=3,5,7", "--set", "units=11", "--batch-size", "2")
@@ -131,7 +131,7 @@ def test_what_compare_means():
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_compiled(arguments, message, monkeypatch):
-    monkeypatch.setattr("tfcore.inspect.step_profile.inspect_step", None)
+    monkeypatch.setattr("tfcore.inspect.profile.step_profile.inspect_step", None)
     with pytest.raises(ValueError, match=message):
         _call(*arguments)
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfcore import random
-from tfcore.inspect.calls import watch
+from tfcore.inspect.graph.calls import watch
 from tfcore.interception import intercept
 from tfcore.layers.dense import Dense
 from tfcore.layers.feedforward import Mlp

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.memory import HAS_PROC, assert_needs_at_most
+from tests.support.memory import HAS_PROC, assert_needs_at_most
 
 PROGRAM = """
 from tfcore.ops.involution import involve

@@ -1,7 +1,7 @@
 """The example that takes a Keras model's train step apart, on a small model."""
 
 from loops import recipes
-from tests.keras_step import describe, forms
+from tests.support.keras_step import describe, forms
 
 SMALL = [("batch_size", "3"), ("blocks", "0"), ("head_units", "7")]
 

@@ -7,16 +7,16 @@ import json
 import pytest
 import tensorflow as tf
 
-from tests.planted import Planted, jit, line_of
-from tests.profiled import CEILINGS, kernel, profile, timing
-from tfcore.inspect import hlo
-from tfcore.inspect.comparison import Form, comparison_rows, comparison_text, take_turns
-from tfcore.inspect.compiler import StepReport, inspect_step
-from tfcore.inspect.dataflow import dataflow
-from tfcore.inspect.kernel_page import html_report, page_data, snippet
-from tfcore.inspect.kernel_report import WIDTH, folded_layer, scaled, text_report, warnings
-from tfcore.inspect.step_profile import StepProfile
-from tfcore.inspect.tracing import Trace, TraceReport, Uncompilable
+from tests.support.planted import Planted, jit, line_of
+from tests.support.profiled import CEILINGS, kernel, profile, timing
+from tfcore.inspect.graph.tracing import Trace, TraceReport, Uncompilable
+from tfcore.inspect.hlo import parser as hlo
+from tfcore.inspect.hlo.dataflow import dataflow
+from tfcore.inspect.pages.kernel_page import html_report, page_data, snippet
+from tfcore.inspect.pages.kernel_report import WIDTH, folded_layer, scaled, text_report, warnings
+from tfcore.inspect.profile.comparison import Form, comparison_rows, comparison_text, take_turns
+from tfcore.inspect.profile.compiler import StepReport, inspect_step
+from tfcore.inspect.profile.step_profile import StepProfile
 
 LOOP = """HloModule m, is_scheduled=true
 
@@ -152,7 +152,7 @@ def test_source_lines_stand_around_the_planted_one(report):
     found = snippet(source)
     assert found["lines"][int(source.split(":")[1]) - found["first"]].endswith("# planted")
     assert len(found["lines"]) == 7
-    assert snippet("tests/planted.py:1")["first"] == 1
+    assert snippet("tests/support/planted.py:1")["first"] == 1
     assert snippet("no/such/file.py:3") is None
 
 

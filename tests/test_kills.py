@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loops import checkpoint
-from loops.runs import Run
-from loops.throughput import COLUMNS
+from loops.devices.throughput import COLUMNS
+from loops.run import checkpoint
+from loops.run.runs import Run
 
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("TFCORE_KILLS", "10"))
@@ -53,7 +53,7 @@ STAGES = ("bytes", "unsynced", "unnamed", "renamed")
 @pytest.fixture(scope="module")
 def fork():
     """Return a function that trains in a forked process: order -> (killed, what it was doing)."""
-    command = [sys.executable, str(ROOT / "tests" / "kill_zygote.py")]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "kill_zygote.py")]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loops import data, recipes
-from loops.runs import Run
+from loops.run.runs import Run
 from loops.train import train
 
 STATM = Path("/proc/self/statm")

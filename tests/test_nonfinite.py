@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.planted import KEY, line_of
-from tfcore.inspect.nonfinite import first_nonfinite
+from tests.support.planted import KEY, line_of
+from tfcore.inspect.numerics.nonfinite import first_nonfinite
 from tfcore.layers.attention import MultiHeadAttention
 from tfcore.layers.dense import Dense
 from tfcore.module import Module

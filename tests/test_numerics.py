@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from loops import checkpoint, data, recipes
-from loops.debugging import debug_numerics
-from loops.numerics import Watch
-from loops.runs import Run
+from loops import data, recipes
+from loops.health.debugging import debug_numerics
+from loops.health.numerics import Watch
+from loops.run import checkpoint
+from loops.run.runs import Run
 from loops.train import train
+from tests.support.tiny import shortened, tiny_dataset
 from tests.test_train import _run
-from tests.tiny import shortened, tiny_dataset
 from tfcore.precision import LossScale
 
 DATASET = tiny_dataset()
@@ -205,7 +206,7 @@ def test_refusals(call, tmp_path):
 
 def test_where_only_the_compiled_step_goes_wrong(tmp_path, monkeypatch, trained):
     run = trained(tmp_path / "run")
-    monkeypatch.setattr("loops.debugging.first_nonfinite", lambda *_: None)
+    monkeypatch.setattr("loops.health.debugging.first_nonfinite", lambda *_: None)
     _change(run, model__logits__bias=lambda x: x * np.nan)
     found = debug_numerics(run, DATASET)
     assert found.step == 3 and found.finding is None and "the compiled step rounds otherwise" in found.hint

@@ -6,14 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from loops import checkpoint, recipes
+from loops import recipes
 from loops.data.pipeline import train_batches
 from loops.evaluation import evaluate
-from loops.restore import fresh_model, restored_model
-from loops.runs import Run
+from loops.run import checkpoint
+from loops.run.restore import fresh_model, restored_model
+from loops.run.runs import Run
 from loops.train import train
 from tests.catalog.twins import pair_variables
-from tests.tiny import tiny_dataset
+from tests.support.tiny import tiny_dataset
 
 DATASET = tiny_dataset(70, 41)  # 41: the validation has a smaller last batch, too
 BATCH, EPOCHS = 32, 3

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from loops import checkpoint, data, recipes
+from loops import data, recipes
 from loops.data.dataset import Split
 from loops.data.pipeline import train_batches
 from loops.learner import Learner
-from loops.restore import fresh_model
-from loops.runs import Run
+from loops.run import checkpoint
+from loops.run.restore import fresh_model
+from loops.run.runs import Run
 from loops.train import train
+from tests.support.tiny import shortened
 from tests.test_dtypes import HALVES, TINY
-from tests.tiny import shortened
 from tfcore.layers.attention import Projection
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import loops.learner
-from loops import checkpoint, control, resume
+from loops import control
 from loops.recipes.recipe import Recipe
-from loops.runs import Run
+from loops.run import checkpoint, resume
+from loops.run.runs import Run
 from loops.steps import make_train_step
 from loops.train import Interrupted, train
+from tests.support.tiny import tiny_dataset
 from tests.test_train import _assert_equal, _run, _state
-from tests.tiny import tiny_dataset
 
 DATASET = tiny_dataset()
 INSIDE = ("checkpoint_steps", "2")  # of three steps an epoch

@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from loops import checkpoint, recipes, resume
-from loops.debugging import debug_numerics
-from loops.explain import explain
-from loops.runs import Run
+from loops import recipes
+from loops.health.debugging import debug_numerics
+from loops.health.explain import explain
+from loops.run import checkpoint, resume
+from loops.run.runs import Run
 from loops.steps import measure_modes
 from loops.train import train
+from tests.support.tiny import tiny_dataset
 from tests.test_train import _run
-from tests.tiny import tiny_dataset
 
 DATASET = tiny_dataset()
 

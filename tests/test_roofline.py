@@ -6,12 +6,12 @@ import math
 import pytest
 import tensorflow as tf
 
-from tests.planted import jit
-from tfcore.inspect import roofline
-from tfcore.inspect.compiler import inspect_step
-from tfcore.inspect.kernels import Kernel
-from tfcore.inspect.roofline import Ceilings, Place, measure_ceilings, place
-from tfcore.inspect.timing import measure_kernels
+from tests.support.planted import jit
+from tfcore.inspect.hlo.kernels import Kernel
+from tfcore.inspect.profile import roofline
+from tfcore.inspect.profile.compiler import inspect_step
+from tfcore.inspect.profile.roofline import Ceilings, Place, measure_ceilings, place
+from tfcore.inspect.profile.timing import measure_kernels
 
 # 100 GFLOP/s, 20 GB/s: they cross at 5 FLOPs a byte; bfloat16 at half the peak.
 CEILINGS = Ceilings({"float32": 100e9, "bfloat16": 50e9}, 20e9, "by hand")

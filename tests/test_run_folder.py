@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loops import recipes, study
-from loops.runs import Run, sole_owner
+from loops import recipes
+from loops.run.runs import Run, sole_owner
+from loops.studies import study
 from loops.train import train
 from tests.test_train import DATASET, NARROW, SETTINGS, _run
 

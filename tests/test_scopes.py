@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from tests.planted import KEY, Planted
+from tests.support.planted import KEY, Planted
 from tfcore.interception import intercept
 from tfcore.layers.dense import Dense
 from tfcore.module import Module, module_scopes

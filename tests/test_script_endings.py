@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-import command_line
+from parts import command_line
 
 
 @pytest.mark.parametrize("error", [MemoryError("no 9 GiB"), tf.errors.ResourceExhaustedError(None, None, "no 9 GiB")])

@@ -9,12 +9,12 @@ import tensorflow as tf
 import loops.train
 from loops import recipes
 from loops.data.pipeline import train_batches, train_places
-from loops.feed import Feed
-from loops.runs import Run
+from loops.devices.feed import Feed
+from loops.run.runs import Run
 from loops.steps import repeated
 from loops.train import Interrupted, train
+from tests.support.tiny import tiny_dataset
 from tests.test_train import _assert_equal, _run, _state
-from tests.tiny import tiny_dataset
 
 DATASET = tiny_dataset(train=101)
 SMALL = [("epochs", "2"), ("batch_size", "11")]  # nine steps an epoch, and one of two examples

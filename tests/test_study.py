@@ -1,4 +1,4 @@
-"""loops/study.py: many runs in one folder, one after the other; what is adopted, resumed, refused."""
+"""loops/studies/study.py: many runs in one folder, one after the other; what is adopted, resumed, refused."""
 
 import dataclasses
 import multiprocessing
@@ -9,12 +9,14 @@ import signal
 import numpy as np
 import pytest
 
-from loops import checkpoint, recipes, steps, study
 from loops import learner as learner_module
-from loops.runs import Run
-from loops.throughput import COLUMNS
+from loops import recipes, steps
+from loops.devices.throughput import COLUMNS
+from loops.run import checkpoint
+from loops.run.runs import Run
+from loops.studies import study
 from loops.train import Interrupted
-from tests.tiny import tiny_dataset
+from tests.support.tiny import tiny_dataset
 
 DATASET = tiny_dataset()
 TINY = [("data", "sample"), ("epochs", "2"), ("batch_size", "32"), ("filters", "3,5,7"), ("units", "11")]

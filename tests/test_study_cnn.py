@@ -11,13 +11,13 @@ import pytest
 import study_cnn
 import tensorflow as tf
 
-import command_line
-import loops.cnn_study
+import loops.studies.cnn_study
 import tfcore.inspect
-from loops import study
-from loops.cnn_study import rows
-from loops.runs import Run
-from tests.tiny import tiny_dataset
+from loops.run.runs import Run
+from loops.studies import study
+from loops.studies.cnn_study import rows
+from parts import command_line
+from tests.support.tiny import tiny_dataset
 
 DATASET = tiny_dataset()
 SCRIPT = Path(__file__).parents[1] / "scripts" / "study_cnn.py"
@@ -239,10 +239,13 @@ def test_all_pictures_are_written(whole):
 def test_without_matplotlib_tables_alone(whole, tmp_path, monkeypatch, capsys):
     for name in ("matplotlib", "matplotlib.axes"):
         monkeypatch.setitem(sys.modules, name, None)
-    for module, parent in (("loops.cnn_study.drawings", loops.cnn_study), ("tfcore.inspect.figures", tfcore.inspect)):
+    for module, parent in (
+        ("loops.studies.cnn_study.drawings", loops.studies.cnn_study),
+        ("tfcore.inspect.figures.figures", tfcore.inspect),
+    ):
         monkeypatch.delitem(sys.modules, module, raising=False)
         monkeypatch.delattr(parent, module.rpartition(".")[2], raising=False)
-    monkeypatch.delitem(sys.modules, "tfcore.inspect.study_figures", raising=False)
+    monkeypatch.delitem(sys.modules, "tfcore.inspect.figures.study_figures", raising=False)
     monkeypatch.delattr(tfcore.inspect, "study_figures", raising=False)
     out = shutil.copytree(whole, tmp_path / "out", ignore=shutil.ignore_patterns("*.npz", "*.png", "study.*"))
     assert _call("--report", "--out", out) == 0  # after days of training, too

@@ -10,11 +10,11 @@ import tensorflow as tf
 from matplotlib.collections import LineCollection
 
 from loops import recipes
-from loops.cnn_study import drawings, rows
-from loops.study import Result
-from tests.tiny import tiny_dataset
-from tfcore.inspect import study_figures
-from tfcore.inspect.figures import LINES
+from loops.studies.cnn_study import drawings, rows
+from loops.studies.study import Result
+from tests.support.tiny import tiny_dataset
+from tfcore.inspect.figures import study_figures
+from tfcore.inspect.figures.figures import LINES
 
 
 def _history(values, **columns):

@@ -3,8 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from loops import recipes, study
-from loops.cnn_study import findings, rows, tables
+from loops import recipes
+from loops.studies import study
+from loops.studies.cnn_study import findings, rows, tables
 
 ENVIRONMENT = {"class_names": list("abcdefghij"), "gpus": [], "cpu": "a CPU", "data": "CIFAR-10"}
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import study_cnn
 
-import command_line
-from loops import recipes, study
-from loops.cnn_study import rows
-from loops.runs import Run
-from tests.tiny import tiny_dataset
+from loops import recipes
+from loops.run.runs import Run
+from loops.studies import study
+from loops.studies.cnn_study import rows
+from parts import command_line
+from tests.support.tiny import tiny_dataset
 
 DATASET = tiny_dataset()
 SCRIPT = Path(__file__).parents[1] / "scripts" / "study_cnn.py"

@@ -12,10 +12,10 @@ import pytest
 import study_cnn
 import train as train_script
 
-import command_line
-from loops import study
 from loops import train as train_module
-from tests.tiny import tiny_dataset
+from loops.studies import study
+from parts import command_line
+from tests.support.tiny import tiny_dataset
 
 DATASET = tiny_dataset()
 SCRIPT = Path(__file__).parents[1] / "scripts" / "study_cnn.py"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import study_series
 
-import command_line
 from loops import data
-from loops.baselines import nearest_neighbour
 from loops.data import series
 from loops.data.dataset import Split
+from loops.studies.baselines import nearest_neighbour
+from parts import command_line
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_interrupted_it_says_how_to_go_on(tmp_path, small, monkeypatch, capsys):
     def stopped(*arguments, **settings):
         raise Interrupted
 
-    monkeypatch.setattr("loops.study.train", stopped)
+    monkeypatch.setattr("loops.studies.study.train", stopped)
     assert _study(*SMALL, "--recipes", "mlp_forda", "--out", tmp_path / "study") == command_line.INTERRUPTED
     assert "everything is saved. Go on with:" in capsys.readouterr().err
 

@@ -6,12 +6,13 @@ from collections import Counter
 import pytest
 import tensorflow as tf
 
-from loops import checkpoint, recipes
+from loops import recipes
 from loops.data import sample
-from loops.runs import Run
+from loops.run import checkpoint
+from loops.run.runs import Run
 from loops.tensorboard import EventFiles
 from loops.train import train
-from tests.tiny import tiny_dataset
+from tests.support.tiny import tiny_dataset
 
 DATASET = tiny_dataset()
 SETTINGS = [("data", "sample"), ("epochs", "3"), ("batch_size", "32"), ("xla", "off"), ("top_k", "3")]

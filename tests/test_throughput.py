@@ -2,20 +2,20 @@
 
 import pytest
 
+import loops.devices.throughput
 import loops.learner
-import loops.throughput
 import loops.train
-from loops.throughput import COLUMNS, Clock, format_row
+from loops.devices.throughput import COLUMNS, Clock, format_row
 from loops.train import train
 from tests.test_train import DATASET, _run
-from tfcore.inspect import figures
+from tfcore.inspect.figures import figures
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock on which seconds pass by `clock.sleep(seconds)` alone."""
     now = [100.0]
-    monkeypatch.setattr(loops.throughput.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loops.devices.throughput.time, "perf_counter", lambda: now[0])
     clock = Clock()
 
     def sleep(seconds):

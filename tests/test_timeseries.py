@@ -7,7 +7,7 @@ import tensorflow as tf
 from loops import recipes
 from loops.data import SIZES
 from loops.data.dataset import Sizes
-from loops.restore import fresh_model
+from loops.run.restore import fresh_model
 from loops.steps import Metrics, make_train_step
 from tfcore import random
 from tfcore.layers.attention import MultiHeadAttention

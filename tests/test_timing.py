@@ -4,11 +4,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
-from tests.planted import jit
-from tfcore.inspect.compiler import inspect_step
-from tfcore.inspect.origins import Origins
-from tfcore.inspect.timing import STEP, attribute, measure_kernels, measure_ops
-from tfcore.inspect.xplane import executable_events, marked, operation_events
+from tests.support.planted import jit
+from tfcore.inspect.graph.origins import Origins
+from tfcore.inspect.profile.compiler import inspect_step
+from tfcore.inspect.profile.timing import STEP, attribute, measure_kernels, measure_ops
+from tfcore.inspect.profile.xplane import executable_events, marked, operation_events
 
 TRIPS = 13
 

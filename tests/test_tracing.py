@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.planted import Planted, jit, line_of
-from tfcore.inspect.compiler import inspect_step
-from tfcore.inspect.tracing import trace_report, uncompilable
+from tests.support.planted import Planted, jit, line_of
+from tfcore.inspect.graph.tracing import trace_report, uncompilable
+from tfcore.inspect.profile.compiler import inspect_step
 from tfcore.module import Module
 
 

@@ -8,14 +8,15 @@ import pytest
 import tensorflow as tf
 
 import loops.learner
-from loops import checkpoint, recipes
+from loops import recipes
 from loops.data.dataset import DataError, Sizes
 from loops.data.pipeline import evaluation_batches, steps_per_epoch, train_batches
-from loops.runs import Run
+from loops.devices.throughput import COLUMNS
+from loops.run import checkpoint
+from loops.run.runs import Run
 from loops.steps import Metrics, make_train_step
-from loops.throughput import COLUMNS
 from loops.train import Interrupted, train
-from tests.tiny import tiny_dataset
+from tests.support.tiny import tiny_dataset
 from tfcore import random
 from tfcore.models.inn import Inn
 from tfcore.optimizers.optimizer import Adam

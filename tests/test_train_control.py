@@ -11,11 +11,11 @@ from loops.data import sample
 from loops.data.dataset import DataError, Split
 from loops.data.pipeline import check, hold_out
 from loops.learner import prepare, splits
-from loops.runs import Run
+from loops.run.runs import Run
 from loops.steps import make_train_step
 from loops.train import Interrupted, train
+from tests.support.tiny import tiny_dataset
 from tests.test_train import _assert_equal, _run, _state
-from tests.tiny import tiny_dataset
 
 DATASET = tiny_dataset()
 VIT = [

@@ -11,14 +11,15 @@ import pytest
 import tensorflow as tf
 import visualize
 
-import command_line
 import tfcore.inspect
-from loops import checkpoint, recipes
-from loops.restore import restored_model
-from loops.runs import Run
+from loops import recipes
+from loops.run import checkpoint
+from loops.run.restore import restored_model
+from loops.run.runs import Run
 from loops.train import train
-from tests.tiny import tiny_dataset
-from tfcore.inspect import figures
+from parts import command_line
+from tests.support.tiny import tiny_dataset
+from tfcore.inspect.figures import figures
 
 DATASET = tiny_dataset()
 SCRIPT = Path(__file__).parents[1] / "scripts" / "visualize.py"
@@ -56,7 +57,7 @@ def drawn(monkeypatch):
 def without_matplotlib(monkeypatch):
     for name in ("matplotlib", "matplotlib.axes"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "tfcore.inspect.figures")
+    monkeypatch.delitem(sys.modules, "tfcore.inspect.figures.figures")
     monkeypatch.delattr(tfcore.inspect, "figures")
 
 

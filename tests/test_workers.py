@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loops.runs import Run
+from loops.run.runs import Run
 from tests.test_distribution import ROOT, assert_close, one_device  # noqa: F401
 from tests.test_train import _assert_equal, _state
 
@@ -44,7 +44,7 @@ def start_pair(command: list[str]) -> list[subprocess.Popen]:
 def divided(tmp_path_factory):
     """What two workers made, of which the second was killed at last."""
     folder = tmp_path_factory.mktemp("workers")
-    pair = start_pair(["-m", "tests.divided", "1", str(folder), *CASES, "runs"])
+    pair = start_pair(["-m", "tests.support.divided", "1", str(folder), *CASES, "runs"])
     errors = [process.communicate(timeout=600)[1] for process in pair]
     assert [process.returncode for process in pair] == [0, -9], errors
     return folder

@@ -17,10 +17,10 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from loops import disk
 from loops.data import transfer, ucr
 from loops.data.cifar import CHECKSUMS, LAYOUTS, Layout
 from loops.data.dataset import DataError
+from loops.run import disk
 
 ALTERNATIVES = "--data sample (made by the program) or --data DIR (a folder with the binary files)"
 SERIES_ALTERNATIVES = "--data sample (made by the program) or --data DIR (a folder with the UCR files)"

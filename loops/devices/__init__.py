@@ -1,0 +1,3 @@
+"""Where a step runs: `distribution` (several devices), `feed` (what travels to them), `allocator` (memory that is
+kept), `throughput` (steps a second).
+"""

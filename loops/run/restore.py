@@ -1,0 +1,53 @@
+"""Models from recipes and runs: with the weights a training starts from, or with those that it saved."""
+
+from pathlib import Path
+
+from loops import data
+from loops.data.dataset import Sizes
+from loops.recipes.recipe import Recipe
+from loops.run import checkpoint
+from loops.run.runs import Run
+from tfcore import random
+from tfcore.module import Module
+
+# Sites of a run's key: one for the starting weights, one for the random layers.
+WEIGHTS, LAYERS = 0, 1
+
+
+def sizes_of(recipe: Recipe, run: Run | None = None) -> Sizes:
+    """Return the sizes of the data that a run was trained on, or that a recipe names.
+
+    Raises:
+        ValueError: if the run's training never began.
+        DataError: for a set that only its files tell about, if they cannot be read.
+    """
+    if run is not None:
+        return run.sizes()
+    if recipe.dataset in data.SIZES:
+        return data.SIZES[recipe.dataset]
+    return data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits).sizes
+
+
+def fresh_model(recipe: Recipe, sizes: Sizes) -> Module:
+    """Return the recipe's model as a training of it finds it before the first step."""
+    return recipe.build_model(random.fold_in(random.make_key(recipe.seed), WEIGHTS), sizes)
+
+
+def restored_model(run: Run, path: Path | None = None) -> Module:
+    """Return the run's model with the weights of the checkpoint `path`, by default those of its best epoch.
+
+    Raises:
+        ValueError: if the training never began.
+        CheckpointError: for a checkpoint that is missing, damaged or of another model.
+    """
+    sizes = run.sizes()
+    if path is None:
+        path = run.best
+        if not path.exists():
+            raise checkpoint.CheckpointError(
+                f"{path}: no best checkpoint, no epoch of this run has ended: go on with train.py --resume"
+            )
+    arrays, _ = checkpoint.load(path)
+    model = fresh_model(run.recipe, sizes)
+    checkpoint.restore({"model": model}, arrays, path)
+    return model

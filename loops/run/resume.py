@@ -1,0 +1,134 @@
+"""Going on with a run: from which checkpoint, with which history, and what of its recipe may differ."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import numpy as np
+
+from loops.devices.throughput import Clock
+from loops.recipes.recipe import Recipe
+from loops.run import checkpoint
+from loops.run.runs import Run
+from tfcore.module import Module
+
+# What the steps already done do not depend on, and what may be changed if it is asked for by name. With a field of the
+# second kind changed, the run is no longer the one that its seed and its recipe repeat.
+FREE = ("epochs", "steps_per_call", "keep_checkpoints", "checkpoint_steps")
+ON_REQUEST = ("batch_size", "precision", "xla", "devices", "workers", "epochs")
+
+Start = tuple[Path, dict[str, np.ndarray], dict, list[dict]]  # checkpoint, its arrays, its meta, the history so far
+
+
+def changes(old: Recipe, new: Recipe) -> dict[str, tuple]:
+    """Return {field: (old value, new value)} of all fields in which two recipes differ."""
+    before, after = old.to_json(), new.to_json()
+    return {field: (before[field], after[field]) for field in before if before[field] != after[field]}
+
+
+def same_setting(field: str, one: object, other: object) -> bool:
+    """Return whether two recipes mean the same by a field: the official files may lie in any folder."""
+    return one == other or (field == "data" and "sample" not in (one, other))
+
+
+def _is_free(field: str, recipe: Recipe) -> bool:
+    """Whether the steps done do not depend on a field. A cosine's learning rates do, on how long the run is."""
+    return field in FREE and not (field == "epochs" and recipe.schedule == "cosine")
+
+
+def check_changes(old: Recipe, new: Recipe, allowed: Collection[str]) -> None:
+    """Refuse a recipe that would not go on with a run exactly, unless its change was asked for by name in `allowed`.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for field, (before, after) in changes(old, new).items():
+        if _is_free(field, old) or same_setting(field, before, after) or (field in ON_REQUEST and field in allowed):
+            continue
+        hint = f", or ask for it by --allow-change {field}" if field in ON_REQUEST else ""
+        raise ValueError(
+            f"--resume goes on with the run's own recipe, but {field} would change from {before} to {after}: "
+            f"leave it out, or start a new run by --out{hint}"
+        )
+
+
+def find_start(run: Run, report: Callable[[str], None]) -> Start | None:
+    """Return what to go on from, or None for step 0: the run was stopped before its first checkpoint.
+
+    Broken checkpoints, and a best one that is broken or missing, are named by `report`.
+
+    Raises:
+        CheckpointError: if there are checkpoints, all of them broken.
+        ValueError: if the history is damaged or has lost epochs, or the checkpoints are gone.
+    """
+    history = run.read_history()
+    if not checkpoint.any_step(run.checkpoints):
+        # The first row is written before the first checkpoint; the second is not.
+        if len(history) > 1:
+            raise ValueError(
+                f"{run.checkpoints}: the checkpoints of {len(history)} epochs are gone: put one back, or start a new "
+                "run by --out"
+            )
+        report("no checkpoint yet: starting at step 0")
+        return None
+    path, arrays, meta, complaints = checkpoint.newest_intact(run.checkpoints)
+    for complaint in complaints:
+        report(f"skipped: {complaint}")
+    if "clock" not in meta:  # of a version that kept the open epoch's seconds alone; 0 between epochs
+        meta["examples"] = int(arrays["metrics/examples"]) if meta["seconds"] else 0
+        meta["clock"] = Clock().state()
+    # A row may be newer than the checkpoint, if the run was stopped between the two writes.
+    kept = history[: meta["epoch"]]
+    if len(kept) < meta["epoch"]:
+        raise ValueError(
+            f"{run.history}: holds {len(kept)} of the {meta['epoch']} epochs before {path.name}: put the whole file "
+            "back, or start a new run by --out"
+        )
+    if meta["controls"]["best"]["best_epoch"]:
+        try:
+            checkpoint.load(run.best)
+        except checkpoint.CheckpointError as error:
+            report(f"warning: the best epoch's weights are lost until a better one ends: {error}")
+    report(f"resumed after epoch {meta['epoch']}, step {meta['step']} ({path.name})")
+    return path, arrays, meta, kept
+
+
+def restore(parts: dict[str, Module], arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Assign a checkpoint's arrays to the parts; a loss scale that its precision did not have stays a fresh one.
+
+    Raises:
+        CheckpointError: for a checkpoint of another model.
+    """
+    scaled = any(name.startswith("loss_scale/") for name in arrays)
+    checkpoint.restore({part: module for part, module in parts.items() if scaled or part != "loss_scale"}, arrays, path)
+
+
+def check_labels(environment: dict, labels_crc32: int, source: str) -> None:
+    """Refuse another data set than the run's, which a moved folder or a new file may hold.
+
+    Raises:
+        ValueError: if the train labels are not those that the run began with.
+    """
+    if environment.get("labels_crc32", labels_crc32) != labels_crc32:
+        raise ValueError(
+            f"{source}: its train labels are not those of {environment.get('data', 'the data')} that the run began "
+            "with: give the same set by --data, or start a new run by --out"
+        )
+
+
+def record(run: Run, environment: dict, machine: dict, changed: dict[str, tuple], step: int) -> None:
+    """Write the environment, and the run's recipe if it changed; `environment` then lists the changes and their step.
+
+    `machine`: `runs.environment()` of this process, which may be another machine, or have other versions, than before.
+    Stopped between the files, the run has noted a change that it did not make: the same command makes it.
+    """
+    pairs = {field: pair for field, pair in changed.items() if not _is_free(field, run.recipe)}
+    pairs |= {name: (environment[name], new) for name, new in machine.items() if environment.get(name, new) != new}
+    if pairs:
+        entries = [f"{name} {old} -> {new} at step {step}" for name, (old, new) in pairs.items()]
+        environment["changes"] = environment.get("changes", []) + entries
+    environment |= machine
+    if changed:
+        (run.folder / "summary.json").unlink(missing_ok=True)  # it tells of the shorter run's end
+    run.write_json("environment.json", environment)
+    if changed:
+        run.write_json("recipe.json", run.recipe.to_json())

@@ -1,0 +1,1 @@
+"""What the commands share; nothing here is typed by a person."""

@@ -1,0 +1,145 @@
+"""Before and after the compiler: a step's operations in TensorFlow's graph, in HLO as built and as optimized."""
+
+import dataclasses
+from collections import Counter
+
+from tfcore.inspect.graph.origins import Origin, Origins
+from tfcore.inspect.hlo.cost import work
+from tfcore.inspect.hlo.parser import Computation, Instruction, Module
+
+# Names and constants, no operations.
+_NOTHING = frozenset(["parameter", "constant", "tuple", "get-tuple-element"])
+_NOTHING_IN_GRAPH = frozenset(["Placeholder", "Const", "NoOp", "Identity"])
+# Data movement that disappears as a matter of course.
+_MOVES = frozenset(["bitcast", "reshape", "broadcast", "transpose", "copy", "convert", "iota", "slice", "concatenate"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Gone:
+    """An operation of the built HLO, one that computes, that no longer stands in the optimized one.
+
+    `reason`: "same as NAME": a common subexpression, computed there; "result unused": dead code; "" where it was
+    simplified, folded into a constant or merged with another one, which the compiler does not tell.
+    """
+
+    op_name: str
+    op_type: str
+    opcodes: tuple[str, ...]
+    layer: str
+    source: str
+    flops: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """Counts of operations by layer ('' for unknown): in the graph, in HLO as built, as optimized; and what is gone.
+
+    `optimized` counts what stands inside fusions too: an operation that two fusions repeat counts twice. `kernels` are
+    the units in which it runs.
+    """
+
+    graph: dict[str, int]
+    built: dict[str, int]
+    optimized: dict[str, int]
+    kernels: dict[str, int]
+    gone: tuple[Gone, ...]
+
+
+def compare_stages(built: Module, optimized: Module, origins: Origins, kernel_layers: list[str]) -> Stages:
+    """Return the three stages side by side; `kernel_layers` names the layer of each kernel."""
+    graph = Counter(origin.layer for _, origin in origins.ops if origin.op_type not in _NOTHING_IN_GRAPH)
+    layers = [
+        Counter(
+            origin.layer if (origin := origins.find(item.metadata.op_name)) else "" for item, _ in _operations(module)
+        )
+        for module in (built, optimized)
+    ]
+    gone = _gone(built, optimized, origins)
+    return Stages(dict(graph), dict(layers[0]), dict(layers[1]), dict(Counter(kernel_layers)), gone)
+
+
+def _operations(module: Module) -> list[tuple[Instruction, Computation]]:
+    """All instructions that compute, but for the scalar functions of reductions and for fusions as such."""
+    scalar = {
+        name
+        for computation in module.computations.values()
+        for item in computation.instructions.values()
+        if item.opcode in ("reduce", "reduce-window", "scatter", "select-and-scatter", "sort", "map")
+        for name in item.calls
+    }
+    return [
+        (item, computation)
+        for computation in module.computations.values()
+        if computation.name not in scalar
+        for item in computation.instructions.values()
+        if item.opcode not in _NOTHING and item.opcode not in ("fusion", "while", "call")
+    ]
+
+
+def _gone(built: Module, optimized: Module, origins: Origins) -> tuple[Gone, ...]:
+    left = {item.metadata.op_name for part in optimized.computations.values() for item in part.instructions.values()}
+    lost: dict[str, list[Instruction]] = {}
+    flops, all_work = Counter(), Counter()
+    for item, computation in _operations(built):
+        if item.metadata.op_name and item.metadata.op_name not in left:
+            lost.setdefault(item.metadata.op_name, []).append(item)
+            cost = work(item, computation, built)
+            flops[item.metadata.op_name] += cost.flops
+            all_work[item.metadata.op_name] += cost.flops + cost.transcendentals + cost.integer_ops
+    reasons, unnamed = _reasons(built), _unnamed_products(optimized)
+    found = []
+    for op_name, items in lost.items():
+        if not all_work[op_name]:
+            continue
+        origin = origins.find(op_name) or Origin(items[0].metadata.op_type, "", "", "")
+        known = [reasons[item.name] for item in items if item.name in reasons and item.opcode not in _MOVES]
+        product = any(item.opcode == "dot" for item in items)
+        if product and not known and unnamed[flops[op_name]]:
+            # It still runs: XLA turned it round, and dropped its name.
+            unnamed[flops[op_name]] -= 1
+            continue
+        found.append(
+            Gone(
+                op_name,
+                items[0].metadata.op_type,
+                tuple(item.opcode for item in items),
+                origin.layer,
+                origin.source,
+                flops[op_name],
+                known[-1] if known else "",
+            )
+        )
+    return tuple(sorted(found, key=lambda gone: -gone.flops))
+
+
+def _unnamed_products(optimized: Module) -> Counter[int]:
+    """{FLOPs: how many matrix products of so many stand in the optimized HLO without the name of an operation}."""
+    return Counter(
+        work(item, computation, optimized).flops
+        for item, computation in _operations(optimized)
+        if item.opcode == "dot" and not item.metadata.op_name
+    )
+
+
+def _reasons(built: Module) -> dict[str, str]:
+    """{name of an instruction: why it need not run}: it equals one before it, or nothing reads it."""
+    reasons: dict[str, str] = {}
+    for computation in built.computations.values():
+        numbers: dict[tuple, int] = {}  # of each different computation
+        value: dict[str, int] = {}
+        first: dict[int, Instruction] = {}
+        for item in computation.instructions.values():
+            own = item.name if item.opcode in ("parameter", "rng", "custom-call", "rng-bit-generator") else item.payload
+            attributes = tuple(sorted((key, text) for key, text in item.attributes.items() if key != "to_apply"))
+            key = (item.opcode, str(item.shape), own, attributes, tuple(value[name] for name in item.operands))
+            value[item.name] = numbers.setdefault(key, len(numbers))
+            same = first.setdefault(value[item.name], item)
+            if same is not item:
+                reasons[item.name] = f"same as {same.metadata.op_name or same.name}"
+        alive, border = {computation.root}, [computation.root]
+        while border:
+            border = [name for at in border for name in computation.instructions[at].operands if name not in alive]
+            alive.update(border)
+        reasons |= {name: "result unused" for name in computation.instructions if name not in alive}
+    return reasons

@@ -1,0 +1,173 @@
+"""A step taken apart and timed: the compiler's kernels with their microseconds and their places on the roofline.
+
+profile = profile_step(step, images, labels, number)
+print(text_report(profile, "my step"))        # tfcore.inspect.pages.kernel_report
+html_report(profile, "my step")               # tfcore.inspect.pages.kernel_page
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from tfcore.inspect.graph.origins import Origin, Origins
+from tfcore.inspect.graph.tracing import TraceReport, Uncompilable, find_uncompilable, trace_report
+from tfcore.inspect.hlo.kernels import Kernel
+from tfcore.inspect.profile.compiler import StepReport, inspect_step
+from tfcore.inspect.profile.roofline import DTYPES, Ceilings, Place, measure_ceilings, place
+from tfcore.inspect.profile.timing import Timing, measure_kernels, measure_ops
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Sums over the kernels of a layer, of a phase or of a bound; `us` is None where no time was taken."""
+
+    name: str
+    kernels: int
+    us: float | None
+    flops: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProfile:
+    """What there is to say of a step.
+
+    Compiled: `report` is the compiler's and `kernels` are its kernels. In graph mode `report` is None and `kernels` are
+    TensorFlow's operations, whose `opcode` is their type and whose work nobody counts; `refused` names those that XLA
+    could not compile. `timing` and `ceilings` are None where nothing was run.
+    """
+
+    kernels: tuple[Kernel, ...]
+    report: StepReport | None
+    tracing: TraceReport
+    refused: tuple[Uncompilable, ...]
+    timing: Timing | None
+    ceilings: Ceilings | None
+
+    def us(self, kernel: Kernel) -> float | None:
+        """Return the microseconds of a kernel in a step; None where no time was taken or the profiler saw none."""
+        return None if self.timing is None else self.timing.us.get(kernel.name)
+
+    @functools.cached_property
+    def places(self) -> dict[str, Place]:
+        """The places on the roofline, by kernel; those without a time have none."""
+        if self.ceilings is None or self.timing is None:
+            return {}
+        timed = [kernel for kernel in self.kernels if kernel.name in self.timing.us]
+        found = {kernel.name: place(kernel, self.timing.us[kernel.name], self.ceilings) for kernel in timed}
+        return {name: where for name, where in found.items() if where is not None}
+
+    @functools.cached_property
+    def kernel_us(self) -> float:
+        """The microseconds of all kernels together; those that run side by side count each."""
+        return sum(self.us(kernel) or 0.0 for kernel in self.kernels)
+
+    def ranked(self) -> list[Kernel]:
+        """Return the kernels by time, the longest first, or without times by the bytes that they move."""
+        return sorted(self.kernels, key=lambda kernel: (-(self.us(kernel) or 0.0), -kernel.bytes, -kernel.flops))
+
+    def groups(self, key: Callable[[Kernel], str]) -> list[Group]:
+        """Return the sums over the kernels with the same key, in the order of `ranked`."""
+        members: dict[str, list[Kernel]] = {}
+        for kernel in self.kernels:
+            members.setdefault(key(kernel), []).append(kernel)
+        found = [
+            Group(
+                name,
+                len(kernels),
+                None if self.timing is None else sum(self.us(kernel) or 0.0 for kernel in kernels),
+                sum(kernel.flops for kernel in kernels),
+                sum(kernel.bytes for kernel in kernels),
+            )
+            for name, kernels in members.items()
+        ]
+        return sorted(found, key=lambda group: (-(group.us or 0.0), -group.bytes, -group.flops))
+
+    def to_json(self) -> list[dict]:
+        """Return the kernels as JSON takes them; what was not counted or not measured is None."""
+        return [self._entry(kernel) for kernel in self.kernels]
+
+    def _entry(self, kernel: Kernel) -> dict:
+        where = self.places.get(kernel.name)
+        counted = self.report is not None
+        return {
+            "name": kernel.name,
+            "kind": kernel.opcode,
+            "layer": kernel.layer,
+            "source": kernel.source,
+            "phase": kernel.phase,
+            "operation": kernel.op_type,
+            "flops": kernel.flops if counted else None,
+            "transcendentals": kernel.transcendentals if counted else None,
+            "integer_ops": kernel.integer_ops if counted else None,
+            "bytes": kernel.bytes if counted else None,
+            "bytes_read": kernel.bytes_read if counted else None,
+            "bytes_written": kernel.bytes_written if counted else None,
+            "us": self.us(kernel),
+            "fraction": where and where.fraction,
+            "bound": where and where.bound,
+            "shape": kernel.shape,
+            "operands": list(kernel.operands),
+            "runs": kernel.runs,
+            "inferred": kernel.inferred,
+            "fused": list(kernel.fused_ops),
+            "why_alone": kernel.why_alone,
+        }
+
+
+def profile_step(function, *args, steps: int = 20) -> StepProfile:
+    """Return a compiled tf.function (jit_compile=True) taken apart, run `steps` times under the profiler; 0: not run.
+
+    Running does to variables what the function does.
+
+    Raises:
+        TypeError, ValueError: as `inspect_step` and `measure_kernels` do.
+    """
+    report = inspect_step(function, *args)
+    timing = ceilings = None
+    if steps:
+        timing = measure_kernels(function, args, report.kernels, steps=steps)
+        shapes = [shape for kernel in report.kernels for shape in (kernel.shape, *kernel.operands)]
+        found = {
+            name for short, name in DTYPES.items() if any(shape.lstrip("(").startswith(f"{short}[") for shape in shapes)
+        }
+        ceilings = measure_ceilings(sorted(found | {"float32"}))
+    return StepProfile(report.kernels, report, report.tracing, (), timing, ceilings)
+
+
+def profile_graph(function, *args, steps: int = 20) -> StepProfile:
+    """Return a tf.function that is not compiled, its operations timed in TensorFlow's own executor; 0 steps: not run.
+
+    Of the operations those are listed that ran, or all where nothing is run. XLA is asked nothing, so that functions
+    which it refuses can be looked at, too.
+    """
+    origins = Origins(function.get_concrete_function(*args))
+    found = origins.ops
+    timing = None
+    if steps:
+        timing = measure_ops(function, args, steps=steps)
+        found = [(name, origins.find(name) or Origin("", "", "", "other")) for name in timing.us]
+    kernels = tuple(_operation(name, origin) for name, origin in found)
+    return StepProfile(kernels, None, trace_report(function), find_uncompilable(origins), timing, None)
+
+
+def _operation(name: str, origin: Origin) -> Kernel:
+    """An operation of the graph as a kernel of which nothing is counted."""
+    nothing = ("flops", "transcendentals", "integer_ops", "bytes_read", "bytes_written", "flops_again")
+    return Kernel(
+        name=name,
+        opcode=origin.op_type,
+        shape="",
+        operands=(),
+        layer=origin.layer,
+        source=origin.source,
+        phase=origin.phase,
+        op_type=origin.op_type,
+        inferred=False,
+        counted=False,
+        runs=1,
+        fused_ops=(),
+        origins=(origin,),
+        why_alone="",
+        **dict.fromkeys(nothing, 0),
+    )
