@@ -142,17 +142,20 @@ def pictures(chosen: list[Subject], arguments) -> Iterator[tuple[Path, "Figure"]
 
 
 def curves(runs: list[Subject]) -> "Figure":
-    """The learning curves of all runs in one picture."""
+    """The learning curves of all runs in one picture, the published ones behind them where there are any."""
+    from loops.recipes.published import published_runs
     from tfcore.inspect.figures import figures
 
-    histories = {}
+    histories, published = {}, {}
     for subject in runs:
         if subject.run is None:
             raise ValueError(f"{subject.recipe.name} is a recipe and has no curves: train it, then name its run folder")
         histories[subject.label] = subject.run.read_history()
         if not histories[subject.label]:
             raise ValueError(f"{subject.label}: no epoch has ended, so there are no curves yet: go on by --resume")
-    return figures.curves(histories)
+        for candidate in published_runs(subject.recipe)[:1]:
+            published[subject.label] = candidate.history()
+    return figures.curves(histories, published=published)
 
 
 if __name__ == "__main__":

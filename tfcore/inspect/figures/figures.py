@@ -66,12 +66,15 @@ def series_grid(series: np.ndarray, titles: Sequence[str], *, columns: int = 5, 
     return figure
 
 
-def curves(histories: dict[str, list[dict]], *, title: str = "") -> Figure:
+def curves(
+    histories: dict[str, list[dict]], *, published: dict[str, list[dict]] | None = None, title: str = ""
+) -> Figure:
     """Draw loss, accuracy and, where there is one, top-5 accuracy of several runs side by side on common y axes.
 
     Args:
         histories: run name -> its rows, each with epoch, loss, accuracy, val_loss and val_accuracy; a run may have
             top_5_accuracy and val_top_5_accuracy, too.
+        published: run name -> the rows of a published run, drawn in light colours behind it.
         title: a line above all.
     """
     columns = min(len(histories), RUNS_PER_BAND)
@@ -89,6 +92,7 @@ def curves(histories: dict[str, list[dict]], *, title: str = "") -> Figure:
             row = places.index((band, metric))
             panel = figure.add_subplot(rows, columns, row * columns + column + 1, sharey=first.get(metric))
             first.setdefault(metric, panel)
+            _draw_published(panel, (published or {}).get(name, []), metric)
             _draw_history(panel, history, metric)
             panel.tick_params(labelsize=10, labelleft=row not in labelled)
             if row not in labelled:
@@ -98,9 +102,24 @@ def curves(histories: dict[str, list[dict]], *, title: str = "") -> Figure:
                 panel.set_title(textwrap.fill(name, 30), fontsize=12, parse_math=False)
             if metric == metrics[name][-1]:
                 panel.set_xlabel("epoch", fontsize=11)
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11, frameon=False)
+    named = {}
+    for panel in figure.axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    named = {label: named[label] for label in sorted(named, key=lambda label: "published" in label)}
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=min(2 * columns, 4), fontsize=11, frameon=False
+    )
     return figure
+
+
+def _draw_published(panel: Axes, history: list[dict], metric: str) -> None:
+    """The published curves, broad and light, so that ours can be seen upon them."""
+    if history and metric in history[0]:
+        epochs = [row["epoch"] for row in history]
+        for label, column in (("train", metric), ("validation", f"val_{metric}")):
+            style = {"color": LINES[label]["color"], "linewidth": 4.5, "alpha": 0.3, "solid_capstyle": "butt"}
+            panel.plot(epochs, [row[column] for row in history], label=f"published {label}", zorder=1, **style)
 
 
 def _draw_history(panel: Axes, history: list[dict], metric: str) -> None:
