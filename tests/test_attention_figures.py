@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.test_inspect import LONG, check_texts
+from tests.support.pictures import LONG, check_texts, heat_maps, values_of
 from tfcore.inspect.figures import attention_figures
 from tfcore.inspect.figures import attention_maps as attention
 
@@ -84,17 +84,6 @@ def test_cosine_similarities():
 
 
 # Figures.
-
-
-def values_of(panel, number=0):
-    """The values of an image in a panel; masked ones (between the tiles) as NaN."""
-    values = panel.images[number].get_array()
-    return values.filled(np.nan) if values.mask.any() else values.data
-
-
-def heat_maps(figure):
-    """The attention panels, in the order drawn: those with two images, the grey one below."""
-    return [panel for panel in figure.axes if len(panel.images) == 2]
 
 
 @pytest.mark.parametrize(("patch", "block", "gap"), [(2, 3, 1), (6, 1, 1), (12, 1, 2)])

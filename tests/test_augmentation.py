@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.catalog.augmentation import fused_matrix, warped
-from tests.test_random import MODES
+from tests.support.modes import MODES
 from tfcore import random
 from tfcore.layers.augmentation import Normalization, RandomAugmentation, Resizing, channel_statistics
 from tfcore.ops import resampling

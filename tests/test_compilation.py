@@ -12,7 +12,7 @@ from loops.run.runs import Run
 from loops.steps import Metrics, make_train_step
 from loops.train import train
 from tests.support.planted import KEY, line_of
-from tests.test_train import DATASET, _run
+from tests.support.runs import DATASET, new_run
 from tfcore.layers.dense import Dense
 from tfcore.module import Module
 from tfcore.optimizers.optimizer import Adam
@@ -70,7 +70,7 @@ def bicubic(monkeypatch):
 
 
 def test_a_training_with_xla_is_refused(tmp_path, bicubic):
-    run = _run(tmp_path / "run", ("xla", "on"))
+    run = new_run(tmp_path / "run", ("xla", "on"))
     with pytest.raises(
         ValueError, match=r"XLA cannot compile ResizeBicubic .*resizes/0.*; or --resume --xla off --allow-change xla"
     ) as error:
@@ -79,7 +79,7 @@ def test_a_training_with_xla_is_refused(tmp_path, bicubic):
 
 
 def test_auto_is_then_off_and_says_so(tmp_path, bicubic):
-    run, lines = _run(tmp_path / "run", ("xla", "auto"), ("epochs", "1")), []
+    run, lines = new_run(tmp_path / "run", ("xla", "auto"), ("epochs", "1")), []
     train(run, DATASET, report=lines.append)
     assert lines[0].startswith("xla off: XLA cannot compile ResizeBicubic") and "\n" not in lines[0]
     environment = Run.open(run.folder).read_json("environment.json")

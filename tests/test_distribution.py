@@ -19,8 +19,9 @@ from loops.run.restore import restored_model
 from loops.run.runs import Run
 from loops.train import train
 from tests.support.divided import CASES, KEY, ten_steps
+from tests.support.one_device import assert_close, one_device
+from tests.support.runs import assert_same_state, new_run, state
 from tests.support.tiny import tiny_dataset
-from tests.test_train import _assert_equal, _run, _state
 from tfcore import random, replicas
 from tfcore.replicas import Share, share_of_batch
 
@@ -35,27 +36,6 @@ def divide(folder: Path, *arguments: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def assert_close(path: Path, reference: dict[str, np.ndarray]) -> None:
-    """Compare a file of `tests.support.divided` with the same ten steps on one device: far within the promised 1e-6."""
-    with np.load(path) as found:
-        assert set(found.files) == reference.keys()
-        for name, value in reference.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-11, err_msg=f"{path.stem}: {name}")
-
-
-@pytest.fixture(scope="session")
-def one_device():
-    """The variables of each case after ten steps on one device, computed when they are asked for."""
-    known = {}
-
-    def variables(name: str) -> dict[str, np.ndarray]:
-        if name not in known:
-            known[name] = ten_steps(CASES[name])
-        return known[name]
-
-    return variables
-
-
 @pytest.fixture(scope="module")
 def divided(tmp_path_factory):
     """What two devices made."""
@@ -65,18 +45,18 @@ def divided(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "cnn_each"])
-def test_two_devices_are_one(divided, one_device, case):
+def test_two_devices_are_one(divided, case):
     assert_close(divided / f"{case}.npz", one_device(case))
 
 
-def test_three_devices_are_one(tmp_path, one_device):
+def test_three_devices_are_one(tmp_path):
     divide(tmp_path, "3", "cnn_sync")
     assert_close(tmp_path / "cnn_sync.npz", one_device("cnn_sync"))
 
 
 def test_a_run_is_resumed_to_the_same_bits_and_evaluated_on_one_device(divided):
     whole = Run.open(divided / "whole")
-    _assert_equal(_state(Run.open(divided / "cut")), _state(whole))
+    assert_same_state(state(Run.open(divided / "cut")), state(whole))
     environment = whole.read_json("environment.json")
     assert (environment["replicas"], environment["workers"]) == (2, 1) and whole.recipe.devices == 2
     best = whole.read_json("summary.json")["best"]
@@ -118,7 +98,7 @@ def test_devices_do_what_their_shares_do_by_turns(divided, case):
     assert_close(divided / f"{case}.npz", by_turns)
 
 
-def test_batch_norm_by_itself_is_not_that_of_the_batch(divided, one_device):
+def test_batch_norm_by_itself_is_not_that_of_the_batch(divided):
     with pytest.raises(AssertionError):
         assert_close(divided / "cnn_each.npz", one_device("cnn_each"))
 
@@ -152,7 +132,7 @@ def test_what_does_not_fit_is_refused_at_the_door(tmp_path, monkeypatch):
     ):
         prepare(recipe, DATASET)
     with pytest.raises(ValueError, match="asks for 2 devices on each of 1 workers, but 1 on 1 are here"):
-        train(_run(tmp_path / "run", ("devices", "2")), DATASET)
+        train(new_run(tmp_path / "run", ("devices", "2")), DATASET)
     with pytest.raises(ValueError, match=r"sync_batch_norm .* set xla=off"):
         recipe.changed([("sync_batch_norm", "true"), ("xla", "on")])
     with pytest.raises(ValueError, match="devices must be at least 1, got 0"):

@@ -13,7 +13,7 @@ from loops.run import checkpoint
 from loops.run.restore import fresh_model
 from loops.run.runs import Run
 from parts import command_line
-from tests.test_attention_figures import heat_maps, values_of
+from tests.support.pictures import heat_maps, values_of
 
 VIT = {"image_size": 24, "patch_size": 6, "width": 16, "blocks": 3, "heads": 2, "mlp_width": 32, "head_units": (32,)}
 PERCEIVER = {"image_size": 16, "patch_size": 2, "width": 16, "latents": 12, "blocks": 1, "heads": 2}

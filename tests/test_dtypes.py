@@ -7,23 +7,11 @@ import tensorflow as tf
 
 from loops import recipes
 from loops.health.explain import explain
+from tests.support.tiny import HALVES, TINY
 from tfcore import random
 from tfcore.inspect.graph.dtypes import dtype_rows, dtype_table
 from tfcore.layers.dense import Dense
 from tfcore.module import Module
-
-# Small enough to be traced in a second; the sizes change no dtype.
-TINY = {
-    "convnet_cifar10": ["filters=2,3,5", "units=7"],
-    "inn_cifar10": ["units=7"],
-    "vit_cifar100": ["image_size=12", "width=6", "blocks=1", "heads=2", "mlp_width=5", "head_units=7"],
-    "perceiver_cifar100": ["image_size=12", "width=6", "latents=5", "blocks=1", "heads=2"],
-    "transformer_forda": ["blocks=1", "key_dim=3", "head_units=7"],
-    "transformer_forda_mended": ["width=6", "blocks=1", "heads=2"],
-    "mlp_forda": ["head_units=7"],
-    "cnn_cifar10": ["filters=2,3,5", "units=7", "batch_norm=after", "activation=prelu", "prelu_axis=all", "l2=0.1"],
-}
-HALVES = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
 def _rows(name, precision, *settings):

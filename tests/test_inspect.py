@@ -7,6 +7,7 @@ import tensorflow as tf
 from loops import recipes
 from loops.data import SIZES
 from loops.run.restore import fresh_model
+from tests.support.pictures import LONG, check_texts
 from tfcore.inspect.figures import figures
 from tfcore.inspect.pages.parameters import count_parameters, parameter_table
 
@@ -82,10 +83,6 @@ def test_curves_of_top_5_accuracy():
     assert check_texts(figure) >= 30
 
 
-# Not to be read as mathematics: there is no symbol \\strange.
-LONG = r"a_$\strange$_name with words/and_a_folder_with_no_end_of_words"
-
-
 @pytest.mark.parametrize(
     "figure",
     [
@@ -105,32 +102,6 @@ LONG = r"a_$\strange$_name with words/and_a_folder_with_no_end_of_words"
 )
 def test_no_texts_overlap_or_leave_the_picture(figure):
     assert check_texts(figure) >= 8
-
-
-def check_texts(figure) -> int:
-    """Assert that the texts lie apart and within the picture; return how many there are."""
-    figure.draw_without_rendering()
-    texts = [text for text in _texts(figure) if text.get_visible() and text.get_text()]
-    boxes = [text.get_window_extent() for text in texts]
-    for i, box in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, texts[i]
-        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, texts[i]
-        for j in range(i):
-            assert not box.overlaps(boxes[j]), (texts[i], texts[j])
-    return len(texts)
-
-
-def _texts(figure):
-    """All texts that are drawn: headline, legend, titles, labels of axes and of the ticks in view."""
-    yield from figure.texts
-    for legend in figure.legends:
-        yield from legend.get_texts()
-    for panel in figure.axes:
-        yield panel.title
-        for axis in (panel.xaxis, panel.yaxis) if panel.axison else ():
-            low, high = sorted(axis.get_view_interval())
-            yield axis.label
-            yield from (tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)
 
 
 @pytest.mark.parametrize(

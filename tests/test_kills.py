@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loops.devices.throughput import COLUMNS
 from loops.run import checkpoint
 from loops.run.runs import Run
+from tests.support.runs import outcome
 
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("TFCORE_KILLS", "10"))
@@ -81,24 +81,6 @@ def _moment(rng: random.Random, kind: str, writes: int) -> dict:
     return {"write": rng.randint(1, writes), "stage": rng.choice(STAGES), "share": rng.random()}
 
 
-def _outcome(run: Run) -> tuple[dict, dict]:
-    """All that a run has come to, but for its times: (arrays of newest and best checkpoint, everything else)."""
-    _, arrays, meta, complaints = checkpoint.newest_intact(run.checkpoints)
-    best, best_meta = checkpoint.load(run.best)
-    summary = run.read_json("summary.json")
-    rows = [*run.read_history(), summary.pop("last"), summary.pop("best")]
-    other = {
-        "complaints": complaints,
-        "meta": [{k: v for k, v in one.items() if k != "clock"} for one in (meta, best_meta)],
-        "rows": [{k: v for k, v in row.items() if k not in COLUMNS} for row in rows],
-        "summary": {k: v for k, v in summary.items() if k != "seconds"},
-        "environment": run.read_json("environment.json"),
-        "recipe": run.recipe,
-        "files": sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*")),
-    }
-    return {f"last {k}": v for k, v in arrays.items()} | {f"best {k}": v for k, v in best.items()}, other
-
-
 def _check_intact(folder: Path) -> None:
     """No kill may leave a broken file under a checkpoint's name, or a checkpoint whose best epoch was not saved."""
     metas = {path.stem: checkpoint.load(path)[1] for path in (folder / "checkpoints").glob("*.npz")}
@@ -109,7 +91,7 @@ def _check_intact(folder: Path) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(tmp_path, fork, recipe):
     assert fork(tmp_path / "whole", recipe) == (False, "after write summary.json")
-    arrays, other = _outcome(Run.open(tmp_path / "whole"))
+    arrays, other = outcome(Run.open(tmp_path / "whole"))
     rng = random.Random(f"{recipe} {SEED}")
     kills: list[str] = []
     runs = 0
@@ -124,7 +106,7 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(tmp_path, 
                 break
             kills.append(where)
             _check_intact(folder)
-        found, rest = _outcome(Run.open(folder))
+        found, rest = outcome(Run.open(folder))
         assert rest == other
         assert found.keys() == arrays.keys()
         for name, value in found.items():

@@ -14,8 +14,8 @@ from loops.health.numerics import Watch
 from loops.run import checkpoint
 from loops.run.runs import Run
 from loops.train import train
+from tests.support.runs import new_run
 from tests.support.tiny import shortened, tiny_dataset
-from tests.test_train import _run
 from tfcore.precision import LossScale
 
 DATASET = tiny_dataset()
@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
 
     def copy(folder, precision="float32"):
         if precision not in whole:
-            run = _run(tmp_path_factory.mktemp("numerics") / "run", ("epochs", "1"), ("precision", precision))
+            run = new_run(tmp_path_factory.mktemp("numerics") / "run", ("epochs", "1"), ("precision", precision))
             train(run, DATASET)
             run.write_json("recipe.json", run.recipe.to_json() | {"epochs": 2})
             whole[precision] = run.folder
@@ -66,7 +66,7 @@ def test_the_watch_looks_at_each_verdict_once_and_a_step_late(tmp_path):
 
 
 def test_a_learning_rate_that_is_too_high(tmp_path):
-    run = _run(tmp_path / "run", ("optimizer", "sgd"), ("learning_rate", "1e30"))
+    run = new_run(tmp_path / "run", ("optimizer", "sgd"), ("learning_rate", "1e30"))
     with pytest.raises(FloatingPointError, match=r"step 1 \(epoch 1\)"):
         train(run, DATASET)
     before = _files(run.folder)
@@ -98,7 +98,7 @@ def test_a_slot_of_the_optimizer_spoils_the_update(tmp_path, trained):
 
 def test_an_update_that_overflows(tmp_path):
     """Gradients as large as the pixels, which are not divided by 255, times the highest rate that float32 holds."""
-    run = _run(tmp_path / "run", ("optimizer", "sgd"), ("learning_rate", "3e38"), ("pixel_scale", "0.01"))
+    run = new_run(tmp_path / "run", ("optimizer", "sgd"), ("learning_rate", "3e38"), ("pixel_scale", "0.01"))
     found = debug_numerics(run, DATASET)
     assert (found.step, found.finding.phase, found.finding.op_type) == (0, "update", "Mul")
     assert found.finding.layer in ("convolutions/0", "hidden", "logits") and "the update overflows" in found.hint
@@ -149,7 +149,7 @@ def test_nothing_is_wrong(tmp_path, trained):
 
 def test_the_repeated_steps_are_those_of_the_run(tmp_path, monkeypatch, trained):
     """To the bit: the weights before the step that goes wrong are those with which the run went into it."""
-    whole = _run(tmp_path / "whole", ("epochs", "2"), ("keep_checkpoints", "9"), ("checkpoint_steps", "1"))
+    whole = new_run(tmp_path / "whole", ("epochs", "2"), ("keep_checkpoints", "9"), ("checkpoint_steps", "1"))
     train(whole, DATASET)
     run = trained(tmp_path / "run")
     seen = []
@@ -190,7 +190,7 @@ def test_the_script_prints_what_it_finds(call, tmp_path, trained):
 
 
 def test_refusals(call, tmp_path):
-    run = _run(tmp_path / "run")
+    run = new_run(tmp_path / "run")
     for arguments, message in (
         (["--resume"], "leave out --resume and all settings"),
         (["--epochs", "3"], "leave out --resume and all settings"),

@@ -15,8 +15,7 @@ from loops.run import checkpoint
 from loops.run.restore import fresh_model
 from loops.run.runs import Run
 from loops.train import train
-from tests.support.tiny import shortened
-from tests.test_dtypes import HALVES, TINY
+from tests.support.tiny import HALVES, TINY, shortened
 from tfcore.layers.attention import Projection
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense

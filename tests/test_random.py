@@ -5,15 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.modes import MODES
 from tfcore import initializers, random
 from tfcore.target import for_xla
 
 SHAPES = [(5, 3), (11, 7, 5), (13,)]
-MODES = {
-    "eager": lambda function: function,
-    "graph": tf.function,
-    "xla": lambda function: tf.function(function, jit_compile=True),
-}
 
 
 @pytest.mark.parametrize("mode", ["graph", "xla"])

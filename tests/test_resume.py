@@ -14,8 +14,8 @@ from loops.run import checkpoint, resume
 from loops.run.runs import Run
 from loops.steps import make_train_step
 from loops.train import Interrupted, train
+from tests.support.runs import assert_same_state, new_run, state
 from tests.support.tiny import tiny_dataset
-from tests.test_train import _assert_equal, _run, _state
 
 DATASET = tiny_dataset()
 INSIDE = ("checkpoint_steps", "2")  # of three steps an epoch
@@ -24,7 +24,7 @@ INSIDE = ("checkpoint_steps", "2")  # of three steps an epoch
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing happened to."""
-    run = _run(tmp_path_factory.mktemp("resume") / "whole", INSIDE)
+    run = new_run(tmp_path_factory.mktemp("resume") / "whole", INSIDE)
     train(run, DATASET)
     return run
 
@@ -57,26 +57,26 @@ def _kill():
 
 
 def test_without_a_checkpoint_it_starts_at_step_0(tmp_path, whole):
-    run, lines = _run(tmp_path / "run", INSIDE), []
+    run, lines = new_run(tmp_path / "run", INSIDE), []
     train(Run.open(run.folder), DATASET, resume=True, report=lines.append)
     assert lines[0] == "no checkpoint yet: starting at step 0"
-    _assert_equal(_state(run), _state(whole))
+    assert_same_state(state(run), state(whole))
 
 
 def test_checkpoints_inside_an_epoch(tmp_path, monkeypatch, whole):
-    run, lines = _run(tmp_path / "run", INSIDE), []
+    run, lines = new_run(tmp_path / "run", INSIDE), []
     with monkeypatch.context() as patch, pytest.raises(Killed):
         _stop_after(patch, 5, _kill)
         train(run, DATASET)
     assert sorted(path.name for path in run.checkpoints.glob("step-*")) == ["step-000000003.npz", "step-000000004.npz"]
     train(Run.open(run.folder), DATASET, resume=True, report=lines.append)
     assert lines[0] == "resumed after epoch 1, step 4 (step-000000004.npz)"
-    _assert_equal(_state(run), _state(whole))
+    assert_same_state(state(run), state(whole))
 
 
 def test_of_an_older_version(tmp_path, monkeypatch, whole):
     """Whose checkpoints know neither the examples of the open epoch nor where its seconds went."""
-    run = _run(tmp_path / "run", INSIDE)
+    run = new_run(tmp_path / "run", INSIDE)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         _stop_after(patch, 5, _kill)
         train(run, DATASET)
@@ -87,13 +87,13 @@ def test_of_an_older_version(tmp_path, monkeypatch, whole):
         checkpoint.save(path, arrays, meta)
     run.write_history([{"epoch": 1, **{k: v for k, v in run.read_history()[0].items() if "data" not in k}}])
     train(Run.open(run.folder), DATASET, resume=True)
-    _assert_equal(_state(run), _state(whole))
+    assert_same_state(state(run), state(whole))
     assert ["data_seconds" in row for row in run.read_history()] == [False, True, True]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_is_named(tmp_path, monkeypatch, whole, number):
-    run = _run(tmp_path / "run", INSIDE)
+    run = new_run(tmp_path / "run", INSIDE)
 
     def ask():
         os.kill(os.getpid(), number)
@@ -107,13 +107,13 @@ def test_a_signal_saves_and_is_named(tmp_path, monkeypatch, whole, number):
     assert stop.value.signal == number and signal.getsignal(number) == before
     assert checkpoint.newest_intact(run.checkpoints)[2]["step"] == 5
     train(Run.open(run.folder), DATASET, resume=True)
-    _assert_equal(_state(run), _state(whole))
+    assert_same_state(state(run), state(whole))
 
 
 @pytest.mark.parametrize("write", range(3, 9))
 def test_a_disk_that_is_full_for_a_while(tmp_path, monkeypatch, whole, write):
     """Whichever file finds it full (3: environment.json): the run ends in one error, and goes on once there is room."""
-    run = _run(tmp_path / "run", INSIDE)  # two writes
+    run = new_run(tmp_path / "run", INSIDE)  # two writes
     count = 2
     replace = os.replace
 
@@ -132,12 +132,12 @@ def test_a_disk_that_is_full_for_a_while(tmp_path, monkeypatch, whole, write):
     if checkpoint.step_path(run.checkpoints, 3).exists():  # the end of the first epoch, which is the best so far
         assert run.best.exists()
     train(Run.open(run.folder), DATASET, resume=True)
-    _assert_equal(_state(run), _state(whole))
+    assert_same_state(state(run), state(whole))
 
 
 def test_what_is_broken_does_not_push_out_what_is_intact(tmp_path, monkeypatch, whole):
     """Broken ones that were passed over: were they counted among the kept, the only good checkpoint would go."""
-    run = _run(tmp_path / "run", ("keep_checkpoints", "3"), INSIDE)
+    run = new_run(tmp_path / "run", ("keep_checkpoints", "3"), INSIDE)
     train(run, DATASET)
     for step in (8, 9):
         path = checkpoint.step_path(run.checkpoints, step)
@@ -151,11 +151,11 @@ def test_what_is_broken_does_not_push_out_what_is_intact(tmp_path, monkeypatch, 
     names = [path.name for path in sorted(run.checkpoints.glob("step-*"))]
     assert names == ["step-000000006.npz", "step-000000007.npz"]
     train(Run.open(run.folder), DATASET, resume=True)
-    _assert_equal(_state(run), _state(whole))
+    assert_same_state(state(run), state(whole))
 
 
 def test_what_is_lost_is_named(tmp_path, whole):
-    run, lines = _run(tmp_path / "run", INSIDE), []
+    run, lines = new_run(tmp_path / "run", INSIDE), []
     train(run, DATASET)
     run.best.write_bytes(b"rubbish")
     train(Run.open(run.folder), DATASET, resume=True, report=lines.append)
@@ -179,7 +179,7 @@ def test_what_is_lost_is_named(tmp_path, whole):
 
 
 def test_a_longer_run_forgets_its_summary_until_its_end(tmp_path, monkeypatch):
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     train(run, DATASET)
     longer = Run(run.folder, run.recipe.changed([("epochs", "2")]))
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -192,7 +192,7 @@ def test_a_longer_run_forgets_its_summary_until_its_end(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["on", "off"])
 def test_the_xla_mode_that_was_measured_is_kept(tmp_path, monkeypatch, mode):
-    run = _run(tmp_path / "run", ("xla", "auto"), ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("xla", "auto"), ("epochs", "1"))
     made = []
 
     def recording(*arguments, **options):
@@ -224,7 +224,7 @@ def test_changes_are_refused_unless_asked_for():
 
 
 def test_another_batch_size_inside_an_epoch_shows_each_example_once(tmp_path, monkeypatch):
-    run = _run(tmp_path / "run", ("epochs", "1"), ("schedule", "cosine"))
+    run = new_run(tmp_path / "run", ("epochs", "1"), ("schedule", "cosine"))
     seen, rates = [], []
 
     def recording(model, optimizer, *arguments, **options):
@@ -258,7 +258,7 @@ def test_another_batch_size_inside_an_epoch_shows_each_example_once(tmp_path, mo
 
 
 def test_another_precision_starts_with_a_fresh_loss_scale(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     train(run, DATASET)
     for precision, epochs in (("mixed_float16", "2"), ("float32", "3")):
         changed = Run.open(run.folder).recipe.changed([("precision", precision), ("epochs", epochs)])
@@ -271,7 +271,7 @@ def test_another_precision_starts_with_a_fresh_loss_scale(tmp_path):
 @pytest.mark.parametrize("how", ["steps", "signal"])
 def test_no_checkpoint_is_written_of_weights_that_went_wrong(tmp_path, monkeypatch, how):
     """Inside an epoch, too, where nothing has looked at the loss: two such checkpoints would push out the good ones."""
-    run = _run(tmp_path / "run", *([INSIDE] if how == "steps" else []))
+    run = new_run(tmp_path / "run", *([INSIDE] if how == "steps" else []))
 
     def make_poisoned_step(model, *arguments, **options):
         step, count = make_train_step(model, *arguments, **options), []

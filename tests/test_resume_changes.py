@@ -12,15 +12,15 @@ from loops.run import checkpoint, resume
 from loops.run.runs import Run
 from loops.steps import measure_modes
 from loops.train import train
+from tests.support.runs import new_run
 from tests.support.tiny import tiny_dataset
-from tests.test_train import _run
 
 DATASET = tiny_dataset()
 
 
 def test_a_precision_that_was_noted_but_never_saved_in(tmp_path):
     """Killed between the new recipe.json and the first checkpoint with a loss scale."""
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     train(run, DATASET)
     half = run.recipe.changed([("precision", "mixed_float16"), ("epochs", "2")])
     run.write_json("recipe.json", half.to_json())
@@ -41,7 +41,7 @@ def test_a_cosines_epochs_are_no_free_change():
 
 
 def test_data_may_move_but_not_change(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "1"), ("data", "/somewhere"))
+    run = new_run(tmp_path / "run", ("epochs", "1"), ("data", "/somewhere"))
     train(run, DATASET)
     moved = run.recipe.changed([("data", "/elsewhere"), ("epochs", "2")])
     resume.check_changes(run.recipe, moved, [])
@@ -58,7 +58,7 @@ def test_data_may_move_but_not_change(tmp_path):
 
 
 def test_another_machine_is_noted(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     train(run, DATASET)
     found = run.read_json("environment.json")
     run.write_json("environment.json", found | {"tensorflow": "2.0.0", "cpu": "Z80"})
@@ -72,7 +72,7 @@ def test_another_machine_is_noted(tmp_path):
 
 
 def test_lost_best_weights_leave_the_test_split_unseen(tmp_path):
-    run, lines = _run(tmp_path / "run", ("epochs", "1"), ("validation", "0.2")), []
+    run, lines = new_run(tmp_path / "run", ("epochs", "1"), ("validation", "0.2")), []
     assert "test" in train(run, DATASET)
     (run.folder / "summary.json").unlink()
     run.best.write_bytes(b"PK")
@@ -101,7 +101,7 @@ def test_modes_are_timed_till_the_device_is_done(monkeypatch):
 
 
 def test_a_checkpoint_of_another_model_is_still_refused(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     train(run, DATASET)
     path, arrays, meta, _ = checkpoint.newest_intact(run.checkpoints)
     checkpoint.save(path, {name: value for name, value in arrays.items() if "kernel" not in name}, meta)

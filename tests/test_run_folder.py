@@ -13,7 +13,7 @@ from loops import recipes
 from loops.run.runs import Run, sole_owner
 from loops.studies import study
 from loops.train import train
-from tests.test_train import DATASET, NARROW, SETTINGS, _run
+from tests.support.runs import DATASET, NARROW, SETTINGS, new_run
 
 ROOT = Path(__file__).parents[1]
 TRAIN = [sys.executable, str(ROOT / "scripts" / "train.py"), "convnet_cifar10"]
@@ -59,7 +59,7 @@ def test_sigterm_saves_and_the_folder_has_one_owner(tmp_path):
 
 
 def test_the_lock_holds_against_this_process_and_is_let_go(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     with sole_owner(run.folder):
         files = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
         with pytest.raises(ValueError, match="another process is at work on this run"):
@@ -92,13 +92,13 @@ def test_a_study_leaves_a_run_alone_that_train_py_has_just_begun(tmp_path):
 def test_two_that_start_one_run_at_once(tmp_path):
     """The second waits for nothing and makes nothing: the first has the folder, though there is no recipe.json yet."""
     with sole_owner(tmp_path / "run"), pytest.raises(ValueError, match="another process is at work on this run"):
-        _run(tmp_path / "run")
+        new_run(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
-    _run(tmp_path / "run")
+    new_run(tmp_path / "run")
 
 
 def test_a_read_only_folder_is_one_line(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     command = [*TRAIN, "--out", str(run.folder), "--resume"]
     if os.geteuid() == 0:  # whom permissions do not stop: a mount does, in a name space of its own
@@ -130,7 +130,7 @@ def test_a_folder_whose_making_was_cut_off_is_free(tmp_path):
         with pytest.raises(ValueError, match=r"no run there \(no recipe.json\)"):
             Run.open(folder)
         (folder / name).unlink()
-    run = _run(folder, ("epochs", "1"))
+    run = new_run(folder, ("epochs", "1"))
     for name in ("history.csv.partial", "checkpoints/step-000000099.npz.partial"):
         (folder / name).write_text("cut off")
     train(run, DATASET)

@@ -13,8 +13,8 @@ from loops.devices.feed import Feed
 from loops.run.runs import Run
 from loops.steps import repeated
 from loops.train import Interrupted, train
+from tests.support.runs import assert_same_state, new_run, state
 from tests.support.tiny import tiny_dataset
-from tests.test_train import _assert_equal, _run, _state
 
 DATASET = tiny_dataset(train=101)
 SMALL = [("epochs", "2"), ("batch_size", "11")]  # nine steps an epoch, and one of two examples
@@ -22,7 +22,7 @@ CNN = [("filters", "3,5,7"), ("units", "11"), ("batch_norm", "after"), ("dropout
 
 
 def _trained(folder, *settings, recipe="convnet_cifar10"):
-    run = _run(folder, *SMALL, *settings, recipe=recipe)
+    run = new_run(folder, *SMALL, *settings, recipe=recipe)
     train(run, DATASET)
     return run
 
@@ -52,13 +52,13 @@ def test_calls_end_where_a_checkpoint_is_due():
     ids=["cosine", "xla", "statistics", "float16-xla"],
 )
 def test_the_bits_are_those_of_single_steps(tmp_path, recipe, settings):
-    expected = _state(_trained(tmp_path / "one", *settings, recipe=recipe))
+    expected = state(_trained(tmp_path / "one", *settings, recipe=recipe))
     found = _trained(tmp_path / "many", *settings, ("steps_per_call", "4"), recipe=recipe)
-    _assert_equal(_state(found), expected)
+    assert_same_state(state(found), expected)
 
 
 def test_a_run_is_stopped_between_calls_and_goes_on_by_others(tmp_path, monkeypatch):
-    expected = _state(_trained(tmp_path / "one", ("checkpoint_steps", "5")))
+    expected = state(_trained(tmp_path / "one", ("checkpoint_steps", "5")))
     places = loops.train.train_places
 
     def interrupting(*arguments, **options):
@@ -67,7 +67,7 @@ def test_a_run_is_stopped_between_calls_and_goes_on_by_others(tmp_path, monkeypa
                 signal.raise_signal(signal.SIGINT)
             yield call
 
-    run = _run(tmp_path / "many", *SMALL, ("checkpoint_steps", "5"), ("steps_per_call", "3"))
+    run = new_run(tmp_path / "many", *SMALL, ("checkpoint_steps", "5"), ("steps_per_call", "3"))
     with monkeypatch.context() as patched:
         patched.setattr(loops.train, "train_places", interrupting)
         with pytest.raises(Interrupted):
@@ -75,11 +75,11 @@ def test_a_run_is_stopped_between_calls_and_goes_on_by_others(tmp_path, monkeypa
     assert sorted(path.name for path in run.checkpoints.glob("step*")) == ["step-000000005.npz"]  # after 3 + 2 steps
     resumed = Run(run.folder, run.recipe.changed([("steps_per_call", "4")]))
     train(resumed, DATASET, resume=True)
-    _assert_equal(_state(resumed), expected)
+    assert_same_state(state(resumed), expected)
 
 
 def test_the_step_that_went_wrong_is_named_and_nothing_after_it_is_kept(tmp_path):
-    run = _run(tmp_path / "run", *SMALL, ("steps_per_call", "4"), ("optimizer", "sgd"), ("learning_rate", "1e30"))
+    run = new_run(tmp_path / "run", *SMALL, ("steps_per_call", "4"), ("optimizer", "sgd"), ("learning_rate", "1e30"))
     with pytest.raises(FloatingPointError, match=r"^step 1 \(epoch 1\): the loss or a gradient became NaN"):
         train(run, DATASET)
     assert not list(run.checkpoints.glob("*"))

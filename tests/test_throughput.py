@@ -7,7 +7,7 @@ import loops.learner
 import loops.train
 from loops.devices.throughput import COLUMNS, Clock, format_row
 from loops.train import train
-from tests.test_train import DATASET, _run
+from tests.support.runs import DATASET, new_run
 from tfcore.inspect.figures import figures
 
 
@@ -99,7 +99,7 @@ def test_the_loop_says_where_it_waits(tmp_path, monkeypatch, clock):
     monkeypatch.setattr(loops.train, "train_places", slow_places)
     monkeypatch.setattr(loops.learner, "make_train_step", lambda *a, **o: slow(step(*a, **o), 0.5))
     monkeypatch.setattr(loops.train.checkpoint, "save", slow(save, 4.0))
-    run = _run(tmp_path / "run", ("epochs", "2"), ("checkpoint_steps", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "2"), ("checkpoint_steps", "1"))
     train(run, DATASET)
     _, row = run.read_history()
     assert (row["data_seconds"], row["compute_seconds"], row["compile_seconds"]) == (0.75, 1.5, 0)
@@ -108,7 +108,7 @@ def test_the_loop_says_where_it_waits(tmp_path, monkeypatch, clock):
 
 
 def test_columns_stand_in_one_order(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "2"), ("diagnostics", "true"), ("precision", "mixed_float16"))
+    run = new_run(tmp_path / "run", ("epochs", "2"), ("diagnostics", "true"), ("precision", "mixed_float16"))
     train(run, DATASET)
     names = run.history.read_text().splitlines()[0].split(",")
     first = ["epoch", "seconds", "steps_per_second", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy"]
@@ -120,7 +120,7 @@ def test_columns_stand_in_one_order(tmp_path):
 
 
 def test_an_old_history_is_read_drawn_and_gone_on_with(tmp_path):
-    run = _run(tmp_path / "run")
+    run = new_run(tmp_path / "run")
     old = "epoch,seconds,steps_per_second,learning_rate,loss,accuracy,val_loss,val_accuracy,old\n"
     run.history.write_text(old + "1,2.5,1.5,0.001,2.3,0.1,2.2,0.2,7\n2,2.5,1.5,0.001,2.1,0.1,2.0,0.2,8\n")
     rows = run.read_history()
@@ -135,7 +135,7 @@ def test_an_old_history_is_read_drawn_and_gone_on_with(tmp_path):
 
 @pytest.mark.parametrize("text", ["epoch,loss\n1,low\n", "loss\n1\n", "epoch,loss\n2,1.0\n", "epoch,loss\n1,2,3\n"])
 def test_a_damaged_history_is_named(tmp_path, text):
-    run = _run(tmp_path / "run")
+    run = new_run(tmp_path / "run")
     run.history.write_text(text)
     with pytest.raises(ValueError, match=r"history\.csv: damaged"):
         run.read_history()

@@ -8,46 +8,16 @@ import pytest
 import tensorflow as tf
 
 import loops.learner
-from loops import recipes
 from loops.data.dataset import DataError, Sizes
 from loops.data.pipeline import evaluation_batches, steps_per_epoch, train_batches
-from loops.devices.throughput import COLUMNS
 from loops.run import checkpoint
 from loops.run.runs import Run
 from loops.steps import Metrics, make_train_step
 from loops.train import Interrupted, train
-from tests.support.tiny import tiny_dataset
+from tests.support.runs import DATASET, assert_same_state, new_run, state
 from tfcore import random
 from tfcore.models.inn import Inn
 from tfcore.optimizers.optimizer import Adam
-
-DATASET = tiny_dataset()
-SETTINGS = [("data", "sample"), ("epochs", "3"), ("batch_size", "32"), ("xla", "off")]
-NARROW = [("filters", "3,5,7"), ("units", "8")]  # a ConvNet that is traced in half a second
-
-
-def _run(folder, *settings, recipe="convnet_cifar10"):
-    sizes = NARROW if recipe == "convnet_cifar10" else []
-    return Run.create(folder, recipes.get(recipe).changed([*SETTINGS, *sizes, *settings]))
-
-
-def _state(run):
-    """All that must be equal: weights, slots, counters, and the history but for its times."""
-    _, arrays, progress, complaints = checkpoint.newest_intact(run.checkpoints)
-    assert not complaints
-    best, best_progress = checkpoint.load(run.best)
-    history = [{name: value for name, value in row.items() if name not in COLUMNS} for row in run.read_history()]
-    return arrays, best, progress | {"clock": 0}, best_progress | {"clock": 0}, history
-
-
-def _assert_equal(found, expected):
-    for ours, theirs in zip(found, expected, strict=True):
-        if isinstance(ours, dict) and all(isinstance(value, np.ndarray) for value in ours.values()):
-            assert ours.keys() == theirs.keys()
-            for name, value in ours.items():
-                np.testing.assert_array_equal(value, theirs[name], name)
-        else:
-            assert ours == theirs
 
 
 def test_batches_are_a_function_of_seed_and_epoch():
@@ -73,7 +43,7 @@ def test_evaluation_drops_nothing():
 @pytest.mark.parametrize("recipe", ["convnet_cifar10", "inn_cifar10"])
 def test_a_run_learns_and_leaves_its_files(tmp_path, recipe):
     lines = []
-    run = _run(tmp_path / "run", ("epochs", "8"), ("learning_rate", "0.01"), recipe=recipe)
+    run = new_run(tmp_path / "run", ("epochs", "8"), ("learning_rate", "0.01"), recipe=recipe)
     summary = train(run, DATASET, report=lines.append)
     history = run.read_history()
     assert [row["epoch"] for row in history] == list(range(1, 9)) and len(lines) == 8
@@ -87,13 +57,13 @@ def test_a_run_learns_and_leaves_its_files(tmp_path, recipe):
 
 
 def test_the_best_checkpoint_is_the_lowest_loss_if_asked(tmp_path):
-    run = _run(tmp_path / "run", ("monitor", "val_loss"), ("learning_rate", "0.05"))
+    run = new_run(tmp_path / "run", ("monitor", "val_loss"), ("learning_rate", "0.05"))
     summary = train(run, DATASET)
     assert summary["best"]["val_loss"] == min(row["val_loss"] for row in run.read_history())
 
 
 def test_history_holds_the_metrics_of_the_weights(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     train(run, DATASET)
     model = run.recipe.build_model(random.make_key(9), Sizes((32, 32, 3), 10))
     path, arrays, _, _ = checkpoint.newest_intact(run.checkpoints)
@@ -108,16 +78,16 @@ def test_history_holds_the_metrics_of_the_weights(tmp_path):
 
 
 def test_same_seed_same_bits_other_seed_other_weights(tmp_path):
-    runs = [_run(tmp_path / str(i), ("epochs", "1"), ("seed", str(seed))) for i, seed in enumerate((4, 4, 5))]
+    runs = [new_run(tmp_path / str(i), ("epochs", "1"), ("seed", str(seed))) for i, seed in enumerate((4, 4, 5))]
     for run in runs:
         train(run, DATASET)
-    _assert_equal(_state(runs[0]), _state(runs[1]))
-    assert _state(runs[0])[4] != _state(runs[2])[4]
+    assert_same_state(state(runs[0]), state(runs[1]))
+    assert state(runs[0])[4] != state(runs[2])[4]
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_interrupted_after_every_step_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch, precision):
-    whole = _run(tmp_path / "whole", ("precision", precision))
+    whole = new_run(tmp_path / "whole", ("precision", precision))
     train(whole, DATASET)
 
     def make_interrupting_step(*args, **kwargs):
@@ -131,16 +101,16 @@ def test_interrupted_after_every_step_and_resumed_ends_with_the_same_bits(tmp_pa
         return step_and_interrupt
 
     monkeypatch.setattr(loops.learner, "make_train_step", make_interrupting_step)
-    cut = _run(tmp_path / "cut", ("precision", precision))
+    cut = new_run(tmp_path / "cut", ("precision", precision))
     for attempt in range(9):  # three epochs of three steps
         with pytest.raises(Interrupted):
             train(Run.open(cut.folder), DATASET, resume=attempt > 0)
     train(Run.open(cut.folder), DATASET, resume=True)
-    _assert_equal(_state(cut), _state(whole))
+    assert_same_state(state(cut), state(whole))
 
 
 def test_interrupted_in_the_evaluation(tmp_path, monkeypatch):
-    whole, cut = _run(tmp_path / "whole", ("epochs", "1")), _run(tmp_path / "cut", ("epochs", "1"))
+    whole, cut = new_run(tmp_path / "whole", ("epochs", "1")), new_run(tmp_path / "cut", ("epochs", "1"))
     train(whole, DATASET)
 
     def interrupting(*args, **kwargs):
@@ -152,11 +122,11 @@ def test_interrupted_in_the_evaluation(tmp_path, monkeypatch):
             train(cut, DATASET)
     assert cut.read_history() == []
     train(Run.open(cut.folder), DATASET, resume=True)
-    _assert_equal(_state(cut), _state(whole))
+    assert_same_state(state(cut), state(whole))
 
 
 def test_resume_after_a_kill_between_history_and_checkpoint(tmp_path, monkeypatch):
-    whole, cut = _run(tmp_path / "whole"), _run(tmp_path / "cut")
+    whole, cut = new_run(tmp_path / "whole"), new_run(tmp_path / "cut")
     train(whole, DATASET)
     save = checkpoint.save
 
@@ -174,33 +144,33 @@ def test_resume_after_a_kill_between_history_and_checkpoint(tmp_path, monkeypatc
             train(cut, DATASET)
     assert len(cut.read_history()) == 2  # a row more than the checkpoint knows
     train(Run.open(cut.folder), DATASET, resume=True)
-    _assert_equal(_state(cut), _state(whole))
+    assert_same_state(state(cut), state(whole))
 
 
 def test_resume_passes_over_a_broken_checkpoint_and_says_so(tmp_path):
-    run, lines = _run(tmp_path / "run"), []
+    run, lines = new_run(tmp_path / "run"), []
     train(run, DATASET)
-    expected = _state(run)
+    expected = state(run)
     newest = checkpoint.step_path(run.checkpoints, 9)
     newest.write_bytes(newest.read_bytes()[:1000])
     train(run, DATASET, resume=True, report=lines.append)
     assert "step-000000009.npz: damaged" in lines[0] and "step 6" in lines[1]
-    _assert_equal(_state(run), expected)
+    assert_same_state(state(run), expected)
 
 
 def test_auto_measures_both_modes_and_leaves_no_trace_in_the_weights(tmp_path):
-    chosen = _run(tmp_path / "chosen", ("xla", "auto"), ("epochs", "1"))
+    chosen = new_run(tmp_path / "chosen", ("xla", "auto"), ("epochs", "1"))
     train(chosen, DATASET)
     environment = chosen.read_json("environment.json")
     assert set(environment["xla_measured_ms"]) == {"on", "off"}
     assert environment["xla"] == min(environment["xla_measured_ms"], key=environment["xla_measured_ms"].get)
-    forced = _run(tmp_path / "forced", ("xla", environment["xla"]), ("epochs", "1"))
+    forced = new_run(tmp_path / "forced", ("xla", environment["xla"]), ("epochs", "1"))
     train(forced, DATASET)
-    _assert_equal(_state(chosen), _state(forced))
+    assert_same_state(state(chosen), state(forced))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path):
-    run = _run(tmp_path / "run", ("epochs", "1"))
+    run = new_run(tmp_path / "run", ("epochs", "1"))
     train(run, DATASET)
     longer = Run(run.folder, run.recipe.changed([("epochs", "2")]))
     path, arrays, progress, _ = checkpoint.newest_intact(run.checkpoints)

@@ -14,8 +14,8 @@ from loops.learner import prepare, splits
 from loops.run.runs import Run
 from loops.steps import make_train_step
 from loops.train import Interrupted, train
+from tests.support.runs import assert_same_state, new_run, state
 from tests.support.tiny import tiny_dataset
-from tests.test_train import _assert_equal, _run, _state
 
 DATASET = tiny_dataset()
 VIT = [
@@ -32,10 +32,10 @@ VIT = [
 
 
 def test_a_validation_share_is_the_last_part_and_leaves_the_test_split_for_the_end(tmp_path):
-    run = _run(tmp_path / "run", ("validation", "0.3"), ("epochs", "2"))
+    run = new_run(tmp_path / "run", ("validation", "0.3"), ("epochs", "2"))
     dark = Split(np.zeros_like(DATASET.test.inputs), np.full_like(DATASET.test.labels, 3))
     summary = train(run, dataclasses.replace(DATASET, test=dark))
-    other = _run(tmp_path / "other", ("validation", "0.3"), ("epochs", "2"))
+    other = new_run(tmp_path / "other", ("validation", "0.3"), ("epochs", "2"))
     again = train(other, DATASET)
     assert summary["last"]["val_loss"] == again["last"]["val_loss"]  # whatever the test split is
     assert summary["test"]["accuracy"] in (0.0, 1.0) and summary["test"] != again["test"]
@@ -97,7 +97,7 @@ def test_poisoned_examples_are_named_before_any_step(change, message):
 
 def test_early_stopping_stops_and_a_resumed_run_stays_stopped(tmp_path):
     settings = [("stop_patience", "1"), ("learning_rate", "1e-30"), ("epochs", "9")]  # nothing ever improves
-    run = _run(tmp_path / "run", *settings)
+    run = new_run(tmp_path / "run", *settings)
     summary = train(run, DATASET)
     assert summary["epochs"] == 2 and summary["best"]["epoch"] == 1
     assert train(Run.open(run.folder), DATASET, resume=True)["epochs"] == 2
@@ -105,7 +105,7 @@ def test_early_stopping_stops_and_a_resumed_run_stays_stopped(tmp_path):
 
 def test_the_learning_rate_falls_on_a_plateau(tmp_path):
     settings = [("plateau_patience", "1"), ("plateau_factor", "0.5"), ("learning_rate", "1e-30"), ("epochs", "3")]
-    run = _run(tmp_path / "run", *settings)
+    run = new_run(tmp_path / "run", *settings)
     train(run, DATASET)
     rates = [row["learning_rate"] for row in run.read_history()]
     assert rates == pytest.approx([1e-30, 1e-30, 0.5e-30])
@@ -124,7 +124,7 @@ def test_the_cosine_is_followed_step_by_step(tmp_path, monkeypatch):
         return record
 
     monkeypatch.setattr(loops.learner, "make_train_step", recording)
-    train(_run(tmp_path / "run", ("schedule", "cosine"), ("warmup_steps", "2"), ("epochs", "2")), DATASET)
+    train(new_run(tmp_path / "run", ("schedule", "cosine"), ("warmup_steps", "2"), ("epochs", "2")), DATASET)
     expected = [control.cosine_with_warmup(s, learning_rate=1e-3, steps=6, warmup_steps=2) for s in range(6)]
     assert seen == pytest.approx(expected)
 
@@ -164,4 +164,4 @@ def test_transformers_resume_to_the_same_bits_with_augmentation_and_dropout(tmp_
         with pytest.raises((KeyboardInterrupt, Interrupted)):
             train(cut, dataset)
     train(Run.open(cut.folder), dataset, resume=True)
-    _assert_equal(_state(cut), _state(whole))
+    assert_same_state(state(cut), state(whole))

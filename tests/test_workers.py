@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from loops.run.runs import Run
-from tests.test_distribution import ROOT, assert_close, one_device  # noqa: F401
-from tests.test_train import _assert_equal, _state
+from tests.support.one_device import assert_close, one_device
+from tests.support.runs import assert_same_state, state
 
+ROOT = Path(__file__).parents[1]
 CASES = ("cnn", "cnn_sync", "mlp_xla")
 
 
@@ -51,13 +52,13 @@ def divided(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_workers_are_one_device(divided, one_device, case):  # noqa: F811
+def test_two_workers_are_one_device(divided, case):
     assert_close(divided / f"{case}.npz", one_device(case))
 
 
 def test_a_signal_to_one_worker_stops_both_and_they_resume_to_the_same_bits(divided):
     whole = Run.open(divided / "whole")
-    _assert_equal(_state(Run.open(divided / "cut")), _state(whole))
+    assert_same_state(state(Run.open(divided / "cut")), state(whole))
     environment = whole.read_json("environment.json")
     assert (environment["replicas"], environment["workers"]) == (2, 2) and whole.recipe.workers == 2
 

@@ -16,7 +16,8 @@ class Case:
     """Two functions of the same inputs at one dtype; paired variables start equal.
 
     Floating-point inputs and the variables are differentiated, unless `differentiable` is False. `steps`, where there
-    is one, trains both sides for some steps and returns the paired results (losses, weights).
+    is one, trains both sides for some steps and returns the paired results (losses, weights). `masked`: the output has
+    zeros where a random mask says so, and they must be the same elements in every mode.
     """
 
     ours: Callable[..., Any]
@@ -25,6 +26,7 @@ class Case:
     variables: Sequence[tuple[tf.Variable, tf.Variable]] = ()
     differentiable: bool = True
     steps: Callable[[], list[tuple[Any, Any]]] | None = None
+    masked: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,6 +81,7 @@ def _dropout(dtype):
         # Keras draws masks of its own, so the reference is its formula under our mask.
         lambda x: x / 0.7 * tf.cast(kept, x.dtype),
         (random_array((13, 11, 7), dtype),),
+        masked=True,
     )
 
 

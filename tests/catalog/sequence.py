@@ -96,7 +96,9 @@ def _mlp_training(dtype):
             x = tf.where(kept, x / 0.7, 0.0)
         return x
 
-    return Case(lambda x: layer(x, training=True, key=tf.constant(KEY)), theirs, case.inputs, case.variables)
+    return Case(
+        lambda x: layer(x, training=True, key=tf.constant(KEY)), theirs, case.inputs, case.variables, masked=True
+    )
 
 
 def _feed_forward(dtype):

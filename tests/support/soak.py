@@ -24,7 +24,9 @@ import numpy as np
 
 from loops.run import checkpoint
 from loops.run.runs import Run
-from tests.test_kills import ROOT, _outcome
+from tests.support.runs import outcome
+
+ROOT = Path(__file__).parents[2]
 
 EVERY = ("--data", "sample", "--xla", "off", "--set", "checkpoint_steps=7")
 RECIPES = {  # sizes at which a run takes about half a minute
@@ -131,7 +133,7 @@ def main() -> int:
     for recipe in RECIPES:
         folder = arguments.out / f"{recipe}-whole"
         stop(start(recipe, folder), signal.SIGKILL, after=3600)
-        expected[recipe] = _outcome(Run.open(folder))
+        expected[recipe] = outcome(Run.open(folder))
         say(f"{recipe}: a run that is not stopped, {expected[recipe][1]['meta'][0]['step']} steps")
 
     counts: Counter[str] = Counter()
@@ -154,7 +156,7 @@ def main() -> int:
                 f"{folder.name}: {chosen.name} after {after:.1f} s"
                 + (f", and the newest checkpoint: {done}" * bool(done))
             )
-        different = differences(_outcome(Run.open(folder)), expected[recipe])
+        different = differences(outcome(Run.open(folder)), expected[recipe])
         result = "OTHER BITS" if different else "the same bits"
         counts[result] += 1
         say("; ".join([f"{folder.name}: ended after {stops} stops: {result}", *different]))

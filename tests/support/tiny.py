@@ -1,4 +1,4 @@
-"""A small data set and recipe for tests of the loop and the scripts: seconds, not minutes."""
+"""Small data sets and recipes for tests of the loop and the scripts: seconds, not minutes."""
 
 import dataclasses
 
@@ -6,6 +6,19 @@ import numpy as np
 
 from loops.data import sample
 from loops.data.dataset import Dataset, Split
+
+# Small enough to be traced in a second; the sizes change no dtype.
+TINY = {
+    "convnet_cifar10": ["filters=2,3,5", "units=7"],
+    "inn_cifar10": ["units=7"],
+    "vit_cifar100": ["image_size=12", "width=6", "blocks=1", "heads=2", "mlp_width=5", "head_units=7"],
+    "perceiver_cifar100": ["image_size=12", "width=6", "latents=5", "blocks=1", "heads=2"],
+    "transformer_forda": ["blocks=1", "key_dim=3", "head_units=7"],
+    "transformer_forda_mended": ["width=6", "blocks=1", "heads=2"],
+    "mlp_forda": ["head_units=7"],
+    "cnn_cifar10": ["filters=2,3,5", "units=7", "batch_norm=after", "activation=prelu", "prelu_axis=all", "l2=0.1"],
+}
+HALVES = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
 def tiny_dataset(train: int = 70, test: int = 23) -> Dataset:
