@@ -1,25 +1,41 @@
-"""What the compiler made of a recipe's step: its kernels, what each computes, moves and takes, and where it comes from.
+"""What XLA made of a program: its kernels, what each computes, moves and takes, and where it comes from.
 
-The step is built as a training builds it, on one batch of made-up data, compiled by XLA and run under TensorFlow's
-profiler, beside the ceilings of this machine. --html writes all of it as one page that needs no network; --compare sets
-another formulation beside the recipe's own. With --xla off: the operations of TensorFlow's graph and their times.
+WHAT is a recipe, whose step is built as a training builds it on one batch of made-up data, compiled and run under
+TensorFlow's profiler, beside the ceilings of this machine; or any other program, recognized by its content: an HLO text
+(plain or gzip), a folder that --xla_dump_to wrote, a profile (*.xplane.pb, or its log folder: times included), an
+*.hlo.pb, a SavedModel, or MODULE:FUNCTION: a tf.function, a function of tensors or a Keras model of yours.
+
+--html writes all of it as one page that needs no network; --against sets another program beside it, --compare another
+formulation of a recipe. With --xla off: the operations of TensorFlow's graph and their times.
 """
 
-from parts import command_line
+from parts import command_line, subjects
 
 EXAMPLES = """\
   python scripts/inspect_kernels.py inn_cifar10 --html inn.html
   python scripts/inspect_kernels.py vit_cifar100 --batch-size 4 --json kernels.json --html vit.html
   python scripts/inspect_kernels.py inn_cifar10 --compare patches
+  python scripts/inspect_kernels.py inn_cifar10 --against precision=mixed_bfloat16 --html difference.html
   python scripts/inspect_kernels.py transformer_forda --batch-size 4 --compare direct --compare constant_branches=skip
   python scripts/inspect_kernels.py perceiver_cifar100 --batch-size 2 --step eval --xla off
+  python scripts/inspect_kernels.py compiled.txt --html page.html
+  python scripts/inspect_kernels.py dump/ --module jit_train_step --against other_dump/
+  python scripts/inspect_kernels.py my_model.py:step --args 'f32[32,224,224,3] s32[32]'
 """
-TURNS = 9  # of each form in a comparison
 
 
 def parser() -> command_line.Parser:
     parser = command_line.Parser(__doc__, EXAMPLES)
-    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe")
+    parser.add_argument("what", metavar="WHAT", help="a recipe, a file, a folder or MODULE:FUNCTION")
+    parser.add_argument("--module", metavar="NAME", default="", help="of several modules this one, not the largest")
+    parser.add_argument(
+        "--args", metavar="SHAPES", default="", help="of MODULE:FUNCTION, or a function there that returns them"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="OTHER",
+        help="set another WHAT beside it, a saved --json, or of a recipe another formulation or FIELD=VALUE",
+    )
     parser.add_argument("--step", choices=("train", "eval"), default="train", help="which step (default train)")
     parser.add_argument("--xla", choices=("on", "off"), default="on", help="compiled, or in graph mode (default on)")
     parser.add_argument("--precision", metavar="NAME", help="other than the recipe's: float32, mixed_bfloat16 ...")
@@ -43,60 +59,33 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
-    from loops import recipes
-    from loops.made_up import made_up_dataset, made_up_step
+    from tfcore.inspect.pages.difference_page import difference_parts
     from tfcore.inspect.pages.kernel_page import html_report
     from tfcore.inspect.pages.kernel_report import text_report
-    from tfcore.inspect.profile.comparison import Form, comparison_text, take_turns
-    from tfcore.inspect.profile.compiler import inspect_step
-    from tfcore.inspect.profile.step_profile import profile_graph, profile_step
+    from tfcore.inspect.profile.comparison import comparison_text
+    from tfcore.inspect.profile.differences import Side, difference_text
 
     if arguments.steps < 0:
         raise ValueError(f"--steps must be at least 0, got {arguments.steps}")
     if arguments.compare and arguments.xla == "off":
         raise ValueError("--compare sets compiled steps side by side: leave out --xla off")
-    settings = list(arguments.set)
-    for field in ("batch_size", "precision"):
-        if getattr(arguments, field) is not None:
-            settings.append((field, getattr(arguments, field)))
-    recipe = recipes.get(arguments.recipe).changed(settings)
-    rivals = [formulation(recipe, text) for text in arguments.compare]
-
-    def build(*setting):
-        changed = recipe.changed(setting)
-        return made_up_step(changed, made_up_dataset(changed), kind=arguments.step, xla=arguments.xla == "on")[:2]
-
-    step, inputs = build()
-    built = [build(setting) for setting in rivals]  # now: a wrong setting is refused before anything is compiled
-    profile = (profile_step if arguments.xla == "on" else profile_graph)(step, *inputs, steps=arguments.steps)
-    about = f"{recipe.name}, {arguments.step} step, batch {recipe.batch_size}, {recipe.precision}"
-    about += ", compiled by XLA" if arguments.xla == "on" else ", graph mode"
-    print(text_report(profile, about), end="", flush=True)
-
-    forms = []
-    if rivals:
-        reports = [profile.report, *(inspect_step(function, *values) for function, values in built)]
-        times = [()] * len(reports)
-        if arguments.steps:
-            runs = [lambda f=function, v=values: f(*v).numpy() for function, values in [(step, inputs), *built]]
-            times = take_turns(runs, TURNS)
-        labels = ["the recipe's own", *("=".join(setting) for setting in rivals)]
-        forms = [Form(*parts) for parts in zip(labels, reports, times, strict=True)]
-        title = f"side by side, {TURNS} turns each" if arguments.steps else "side by side"
-        print("\n" + comparison_text(forms, title), end="")
-    if arguments.html is not None:
+    other = None if arguments.against is None else subjects.find_other(arguments)
+    subject = subjects.find(arguments.what, arguments)
+    about, profile, forms = subject()
+    if arguments.html is not None and other is None:
         command_line.write_text(arguments.html, html_report(profile, about, forms=forms))
     command_line.write_json(arguments.json, profile.to_json())
+    print(text_report(profile, about), end="", flush=True)
+    if forms:
+        title = f"side by side, {subjects.TURNS} turns each" if forms[0].ms else "side by side"
+        print("\n" + comparison_text(forms, title), end="")
+    if other is not None:
+        sides = Side.of_profile(about, profile), other()
+        if arguments.html is not None:
+            parts = difference_parts(*sides)
+            command_line.write_text(arguments.html, html_report(profile, about, forms=forms, before=parts))
+        print("\n" + difference_text(*sides), end="")
     return 0
-
-
-def formulation(recipe, text: str) -> tuple[str, str]:
-    """Return the field and the value that `--compare` means: FIELD=VALUE, a variant's value, or a `formulation`."""
-    if "=" in text:
-        field, _, value = text.partition("=")
-        return field, value
-    variants = [command_line.setting(extra) for variant in recipe.variants for extra in variant]
-    return next((setting for setting in variants if setting[1] == text), ("formulation", text))
 
 
 if __name__ == "__main__":

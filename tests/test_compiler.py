@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
 from tests.support.planted import KEY, Planted, jit, line_of
-from tfcore.inspect.graph.origins import Origins
+from tfcore.inspect.graph.origins import GraphOrigins
 from tfcore.inspect.graph.tracing import trace_report
 from tfcore.inspect.hlo import buffers
 from tfcore.inspect.hlo import parser as hlo
@@ -134,7 +134,7 @@ def test_almost_everything_has_a_layer_and_a_line(name, request):
 def test_loops_in_a_custom_gradient_have_their_layer():
     model = _tiny_vit(formulation="chunked", patch_size=1, blocks=1)
     assert model.tokens.patches.side**2 > BLOCK  # so that there is a loop
-    origins = Origins(_step(model, _unscaled).get_concrete_function(*_images(2, 12)))
+    origins = GraphOrigins(_step(model, _unscaled).get_concrete_function(*_images(2, 12)))
     products = {
         (origin.layer, origin.phase)
         for _, origin in origins.ops
@@ -144,7 +144,7 @@ def test_loops_in_a_custom_gradient_have_their_layer():
 
 
 def test_involution_gradients_have_their_layer_and_line():
-    origins = Origins(_step(Inn(key=KEY, image_size=8)).get_concrete_function(*_images(2, 8)))
+    origins = GraphOrigins(_step(Inn(key=KEY, image_size=8)).get_concrete_function(*_images(2, 8)))
     found = {origin.layer for _, origin in origins.ops if origin.op_type == "StridedSliceGrad"}
     assert {f"involutions/{i}" for i in range(3)} <= found
 
@@ -222,7 +222,8 @@ ENTRY %main (x: f32[5,7], w: f32[7,11], v: f32[7,13], z: f32[770]) -> f32[5,11] 
 """
     built = hlo.parse(module.format(f'{lost}, metadata={{op_type="Op" op_name="f/a/Op"}}'))
     optimized = hlo.parse(module.format(kept))
-    found = compare_stages(built, optimized, Origins(tf.function(lambda x: x).get_concrete_function(1.0)), []).gone
+    origins = GraphOrigins(tf.function(lambda x: x).get_concrete_function(1.0))
+    found = compare_stages((built, origins), (optimized, origins), kernels={}, graph={}).gone
     assert [item.op_name for item in found] == ["f/a/Op"] * gone
 
 

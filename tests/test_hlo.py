@@ -148,7 +148,8 @@ def test_a_text_without_an_entry_is_refused():
 
 def test_sizes_of_shapes():
     assert parse_shape("bf16[3,5]{1,0}")[0].bytes == 30
-    assert parse_shape("u4[3]")[0].bytes == 2
+    assert parse_shape("u4[3]{0:E(4)}")[0].bytes == 2
+    assert parse_shape("u4[3]")[0].bytes == 3  # without E(4), each in a byte
     assert parse_shape("pred[7]")[0].bytes == 7
     assert parse_shape("c64[]")[0].bytes == 8
     assert parse_shape("f8e4m3fn[11]")[0].bytes == 11

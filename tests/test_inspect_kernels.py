@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from inspect_kernels import formulation, main, parser
+from inspect_kernels import main, parser
 
 from loops import recipes
+from parts.subjects import formulation
 from tfcore.inspect.pages.kernel_report import WIDTH
 
 ROOT = Path(__file__).parents[1]

@@ -135,7 +135,7 @@ def test_warnings_name_what_is_wrong(heavy):
     for words in (
         "XLA could not compile Print (model.py:3, head, forward): instead return the value",
         "traced 2 times: x: float32[2] -> float32[3]",
-        "work for which there is no formula, counted as none, in 1 kernel: call",
+        "uncounted, having no formula: work in 1 kernel (call)",
         "counted once, in loops of unknown length: 1 kernel, such as loop",
         "is a convolution in a loop",
         "60% of the arithmetic is forward work",

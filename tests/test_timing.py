@@ -5,7 +5,7 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
 from tests.support.planted import jit
-from tfcore.inspect.graph.origins import Origins
+from tfcore.inspect.graph.origins import GraphOrigins
 from tfcore.inspect.profile.compiler import inspect_step
 from tfcore.inspect.profile.timing import STEP, attribute, measure_kernels, measure_ops
 from tfcore.inspect.profile.xplane import executable_events, marked, operation_events
@@ -86,7 +86,7 @@ def test_operations_of_a_graph_are_timed():
     inner = Step()
     step, x = tf.function(lambda x: inner(x)[1], autograph=False), tf.ones([19, 17, 11, 2])
     timing = measure_ops(step, [x], steps=5)
-    origins = Origins(step.get_concrete_function(x))
+    origins = GraphOrigins(step.get_concrete_function(x))
     found = {name: origins.find(name) for name in timing.us}
     lines = {origin.source.split(":")[0] for origin in found.values() if origin and origin.op_type in ("MatMul", "Sin")}
     assert lines == {"tests/test_timing.py"}

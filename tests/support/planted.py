@@ -26,9 +26,9 @@ class Planted(Module):
 
 def line_of(function, text: str) -> str:
     """Return 'tests/file.py:line' of the line in a function or a class that holds a text."""
-    name = inspect.unwrap(function).__module__.rpartition(".")[2]
+    name = inspect.unwrap(function).__module__.replace(".", "/")
     lines, first = inspect.getsourcelines(function)
-    return f"tests/{name}.py:{next(first + i for i, line in enumerate(lines) if text in line)}"
+    return f"{name}.py:{next(first + i for i, line in enumerate(lines) if text in line)}"
 
 
 def jit(function):

@@ -5,10 +5,10 @@ import dataclasses
 import tensorflow as tf
 
 from tests.support.planted import Planted, jit
-from tfcore.inspect.graph.origins import Origin
 from tfcore.inspect.graph.tracing import TraceReport
 from tfcore.inspect.hlo import parser as hlo
 from tfcore.inspect.hlo.kernels import Kernel
+from tfcore.inspect.hlo.origins import Origin
 from tfcore.inspect.profile.compiler import inspect_step
 from tfcore.inspect.profile.roofline import Ceilings
 from tfcore.inspect.profile.step_profile import StepProfile

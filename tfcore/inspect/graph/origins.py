@@ -9,36 +9,21 @@ path (`tfcore.module.module_scopes`). Gradients were made by the tape: their nam
     other      the rest: metrics
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from tfcore.inspect.graph.tracebacks import TracedOp, describe
+from tfcore.inspect.hlo.module import Instruction
+from tfcore.inspect.hlo.origins import Origin
 from tfcore.module import module_scopes
 
 _GRADIENT_SCOPES = ("gradient_tape/", "gradients/")
 _LOOPS = ("While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase")
 
 
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """Where an operation comes from.
-
-    `layer` is the module's path, or for the outermost module its name; for what stands outside of all modules, the
-    Python function with brackets behind, such as 'cross_entropy_from_logits()'. `source` is 'file.py:line': the
-    innermost line outside of TensorFlow, Keras and other installed packages; of a gradient, the line of the operation
-    whose gradient it is. '' where unknown.
-    """
-
-    op_type: str
-    layer: str
-    source: str
-    phase: str
-
-
-class Origins:
+class GraphOrigins:
     """The origin of every operation of a concrete function, of the functions that it calls and of its loops' bodies."""
 
     def __init__(self, function: tf.types.experimental.ConcreteFunction):
@@ -53,6 +38,11 @@ class Origins:
         self._scopes = {scope: path or outermost.rpartition("/")[2] for scope, path in self._scopes.items()}
         for graph, prefix, caller in graphs:  # callers come before what they call
             self._add(graph, prefix, self._calls.get(caller))
+
+    def of(self, item: Instruction, computation: str) -> tuple[Origin, ...]:
+        """Return the origin of an HLO instruction by its metadata, () where the graph has no such name."""
+        found = self.find(item.metadata.op_name)
+        return () if found is None else (found,)
 
     def find(self, op_name: str) -> Origin | None:
         """Return the origin of an HLO instruction by its metadata's op_name; None where the graph has no such name.

@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 from tensorflow.python.util import pywrap_xla_ops
 
-from tfcore.inspect.graph.origins import Origins
+from tfcore.inspect.graph.origins import GraphOrigins
 
 # Operations that are no work: XLA's bridge takes them out.
 _REMOVED = frozenset(["Placeholder", "PlaceholderWithDefault"])
@@ -102,10 +102,10 @@ def uncompilable(function, *args) -> tuple[Uncompilable, ...]:
 
     From TensorFlow's own list of kernels. What XLA knows but refuses for its sizes is found only by compiling.
     """
-    return find_uncompilable(Origins(function.get_concrete_function(*args)))
+    return find_uncompilable(GraphOrigins(function.get_concrete_function(*args)))
 
 
-def find_uncompilable(origins: Origins) -> tuple[Uncompilable, ...]:
+def find_uncompilable(origins: GraphOrigins) -> tuple[Uncompilable, ...]:
     """Return the operations that XLA has no kernel for among those of a traced function."""
     names = pywrap_xla_ops.get_gpu_kernel_names if tf.config.list_physical_devices("GPU") else None
     known = {*(names or pywrap_xla_ops.get_cpu_kernel_names)(), *_REMOVED}

@@ -3,48 +3,46 @@
 A kernel is an instruction that runs as a unit: a fusion, a matrix product, a convolution, a copy, a library call.
 
     flops           floating-point operations: 2·M·N·K for a dot (a multiplication and an addition each), 2 for each
-                    multiply-add of a convolution, n − 1 for a reduction of n elements, 1 an element for add, subtract,
-                    multiply, divide, remainder, negate, abs, sign, floor, ceil, round, maximum and minimum
+                    multiply-add of a convolution, n − 1 for a reduction of n elements, 5·n·log2 n for a Fourier
+                    transform of n points, 1 an element for add, subtract, multiply, divide, remainder, negate, abs,
+                    sign, floor, ceil, round, maximum and minimum
     transcendentals 1 an element for exp, log, tanh, erf, power, square roots and trigonometric functions, counted apart
     integer_ops     1 an element for the same arithmetic, bit operations and shifts on integers (random bits, indices)
+    comparisons     n·log2 n of a sort of n elements
     bytes           operands read and results written, each once; what lives inside a fusion is free
+    bytes_sent      what a device sends to others (`collectives`)
 
-Comparisons, selections, conversions, broadcasts and everything that only moves data cost bytes alone. A convolution's
-multiply-adds are those whose input element exists: taps on padding, or between the elements of a dilated input, are not
-counted (XLA's own analysis does the same: xla/service/hlo_cost_analysis.cc). Of operands that are only sliced or
-gathered from, the part that is taken counts as read; an update in place counts as what it touches. A fusion that
-computes a value twice is charged twice, as it runs.
+Comparisons of elements, selections, conversions, broadcasts and everything that only moves data cost bytes alone. A
+convolution's multiply-adds are those whose input element exists: taps on padding, or between the elements of a dilated
+input, are not counted (XLA's own analysis does the same: xla/service/hlo_cost_analysis.cc). Of operands that are only
+sliced or gathered from, the part that is taken counts as read; an update in place counts as what it touches. A fusion
+that computes a value twice is charged twice, as it runs. What there is no formula for is not counted, and said so.
 """
 
 import dataclasses
-import json
 import math
 
-from tfcore.inspect.hlo.parser import Computation, Instruction, Module
+import numpy as np
+
+from tfcore.inspect.hlo import calls, traffic
+from tfcore.inspect.hlo.collectives import group_size, sent
+from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.opcodes import (
+    ARITHMETIC,
+    BITWISE,
+    COLLECTIVES,
+    FREE,
+    MOVES,
+    RUNS_OTHERS,
+    TRANSCENDENTAL,
+    begun,
+    is_free,
+)
 from tfcore.inspect.hlo.shapes import Shape, Window
 
-# fmt: off
-ARITHMETIC = frozenset((
-    "add", "subtract", "multiply", "divide", "remainder", "negate", "abs", "sign", "floor", "ceil",
-    "round-nearest-afz", "round-nearest-even", "maximum", "minimum",
-))
-BITWISE = frozenset((
-    "and", "or", "xor", "not", "shift-left", "shift-right-arithmetic", "shift-right-logical", "popcnt",
-    "count-leading-zeros",
-))
-TRANSCENDENTAL = frozenset((
-    "exponential", "exponential-minus-one", "log", "log-plus-one", "tanh", "logistic", "rsqrt", "sqrt", "cbrt", "sine",
-    "cosine", "tan", "atan2", "power", "erf", "acos", "acosh", "asin", "asinh", "atanh", "cosh", "sinh",
-))
-# No work at run time: names for values, and values that the compiler knows.
-FREE = frozenset((
-    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id",
-    "add-dependency", "opt-barrier",
-))
-# fmt: on
-SLICES = frozenset(("slice", "dynamic-slice", "gather"))
-# Work that is not elementwise and for which there is no formula here.
-_UNKNOWN = frozenset(["fft", "cholesky", "triangular-solve", "rng", "rng-bit-generator", "custom-call"])
+_APPLYING = frozenset(
+    ("reduce", "map", "reduce-window", "scatter", "select-and-scatter", "all-reduce", "reduce-scatter")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +54,8 @@ class Cost:
     integer_ops: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    comparisons: int = 0
+    bytes_sent: int = 0
     counted: bool = True
 
     @property
@@ -64,8 +64,16 @@ class Cost:
         return self.bytes_read + self.bytes_written
 
     def __add__(self, other: "Cost") -> "Cost":
-        sums = (a + b for a, b in zip(dataclasses.astuple(self)[:-1], dataclasses.astuple(other)[:-1], strict=True))
-        return Cost(*sums, self.counted and other.counted)
+        return Cost(
+            self.flops + other.flops,
+            self.transcendentals + other.transcendentals,
+            self.integer_ops + other.integer_ops,
+            self.bytes_read + other.bytes_read,
+            self.bytes_written + other.bytes_written,
+            self.comparisons + other.comparisons,
+            self.bytes_sent + other.bytes_sent,
+            self.counted and other.counted,
+        )
 
     def times(self, count: int) -> "Cost":
         """Return the cost of running it `count` times."""
@@ -74,50 +82,68 @@ class Cost:
 
 def kernel_cost(instruction: Instruction, computation: Computation, module: Module) -> Cost:
     """Return what one run of a kernel of `computation` computes and moves."""
-    if instruction.opcode in FREE or instruction.opcode in ("while", "conditional", "call"):
+    if is_free(instruction.opcode) or instruction.opcode in RUNS_OTHERS:
         return Cost()  # what they run is counted as kernels of its own
-    cost = work(instruction, computation, module)
-    operands = [computation.instructions[name] for name in instruction.operands]
-    if instruction.opcode == "fusion":
-        inside = module.computations[instruction.calls[0]]
-        read = sum(_read_of_parameter(parameter, inside) for parameter in inside.parameters.values())
-        written = _written(inside.instructions[inside.root], inside, fused=True)
-    else:
-        read = _read(instruction, [operand.shape for operand in operands])
-        written = _written(instruction, computation, fused=False)
-    return dataclasses.replace(cost, bytes_read=read, bytes_written=written)
+    item = begun(instruction)
+    read, written = traffic.read_and_written(item, computation, module)
+    cost = work(item, computation, module)
+    moved = 0
+    if item.opcode in COLLECTIVES:
+        moved = sent(item, [computation.instructions[name].shape for name in item.operands], module)
+    return dataclasses.replace(cost, bytes_read=read, bytes_written=written, bytes_sent=moved)
 
 
 def work(instruction: Instruction, computation: Computation, module: Module) -> Cost:
     """Return the operations of an instruction, and of all that is fused into it, without bytes."""
-    opcode, elements = instruction.opcode, instruction.shape.elements
-    shapes = [computation.instructions[name].shape for name in instruction.operands]
-    if opcode == "fusion":
-        inside = module.computations[instruction.calls[0]]
-        return sum((work(item, inside, module) for item in inside.instructions.values()), Cost())
+    item = begun(instruction)
+    opcode, elements = item.opcode, item.shape.elements
     if opcode in TRANSCENDENTAL:
         return Cost(transcendentals=elements)
     if opcode in ARITHMETIC or opcode in BITWISE:
-        if instruction.shape.dtype[0] in "fbc":  # f32, bf16, c64
+        if item.shape.dtype[0] in "fbc":  # f32, bf16, c64
             return Cost(flops=elements)
         return Cost(integer_ops=elements)
-    if opcode == "dot":
-        summed = math.prod(shapes[0].dims[axis] for axis in instruction.numbers("lhs_contracting_dims"))
-        return Cost(flops=2 * elements * summed)
+    if opcode in MOVES or is_free(opcode):
+        return Cost()
+    if opcode == "fusion":
+        return _all_work(item.calls[0], module)
+    shapes = [computation.instructions[name].shape for name in item.operands]
+    if opcode in ("dot", "scaled-dot", "ragged-dot"):
+        return Cost(flops=_product(item, shapes))
     if opcode == "convolution":
-        return Cost(
-            flops=_convolution(instruction.attributes["dim_labels"], instruction.window, *shapes, instruction.shape)
-        )
+        return Cost(flops=_convolution(item.attributes["dim_labels"], item.window, *shapes[:2], item.shape))
     if opcode == "custom-call":
-        return _custom_call(instruction, shapes)
-    if opcode in ("reduce", "map", "reduce-window", "scatter", "select-and-scatter"):
-        inside = module.computations[instruction.calls[-1]]  # of select-and-scatter the second, which scatters
-        once = sum((work(item, inside, module) for item in inside.instructions.values()), Cost())
-        return once.times(_applications(instruction, shapes))
-    return Cost(counted=opcode not in _UNKNOWN)
+        return _custom_call(item, shapes)
+    if opcode == "fft":
+        size = math.prod(item.numbers("fft_length"))
+        points = max(shapes[0].elements, elements)  # the real side of a real transform
+        return Cost(flops=round(5 * points * math.log2(size)) if size > 1 else 0)
+    if opcode == "sort":
+        axis = (item.numbers("dimensions") or (0,))[0]
+        size = shapes[0].dims[axis] if shapes[0].dims else 1
+        return Cost(comparisons=round(shapes[0].elements * math.log2(size)) if size > 1 else 0)
+    if opcode in _APPLYING:
+        once = _all_work(item.calls[-1], module)  # of select-and-scatter the second, which scatters
+        return once.times(_applications(item, shapes, module))
+    return Cost(counted=False)
 
 
-def _applications(instruction: Instruction, shapes: list[Shape]) -> int:
+def _all_work(name: str, module: Module) -> Cost:
+    inside = module.computations[name]
+    return sum((work(item, inside, module) for item in inside.instructions.values() if item.opcode not in FREE), Cost())
+
+
+def _product(item: Instruction, shapes: list[Shape]) -> int:
+    """2 · |out| · ∏ of the contracted sizes; of a ragged one as if every row had a group, which is the most."""
+    axes = item.numbers("lhs_contracting_dims")
+    summed = math.prod(shapes[0].dims[axis] for axis in axes)
+    groups = 1
+    if set(item.numbers("lhs_ragged_dims")) & set(axes):  # the groups share what is summed up
+        groups = item.shape.dims[0]
+    return 2 * item.shape.elements * summed // max(groups, 1)
+
+
+def _applications(instruction: Instruction, shapes: list[Shape], module: Module) -> int:
     """How often a reduction, a map or a scatter applies its computation."""
     first = instruction.shape.parts[0] if instruction.shape.parts else instruction.shape
     if instruction.opcode == "map":
@@ -130,6 +156,9 @@ def _applications(instruction: Instruction, shapes: list[Shape]) -> int:
         return max(pairs - first.elements, 0)
     if instruction.opcode == "scatter":  # operands, indices, updates: as many updates as operands
         return shapes[-1].elements
+    if instruction.opcode in ("all-reduce", "reduce-scatter"):  # in a ring each device adds up its part
+        group = group_size(instruction, module)
+        return sum(shape.elements for shape in shapes) * (group - 1) // group
     return shapes[1].elements  # select-and-scatter: each element of the source once
 
 
@@ -150,90 +179,41 @@ def _convolution(labels: str, window: Window, image: Shape, kernel: Shape, out: 
 
 
 def _taps(size: int, out: int, window: Window, axis: int) -> int:
-    """Pairs (output position, tap) along one axis that meet an element of the input."""
-    low, dilate = window.pad[axis][0], window.lhs_dilate[axis]
+    """Pairs (output position, tap) along one axis that meet an element of the input.
+
+    Output o and tap t meet the place o·s + t·r − p of an input of which every L-th place holds an element. For each tap
+    the outputs that meet one are every L / gcd(s, L)-th between two bounds, or none.
+    """
+    low, dilate, stride = window.pad[axis][0], window.lhs_dilate[axis], window.stride[axis]
     last = (size - 1) * dilate
-    count = 0
-    for tap in range(window.size[axis]):
-        begin = tap * window.rhs_dilate[axis] - low
-        places = range(begin, begin + out * window.stride[axis], window.stride[axis])
-        count += sum(1 for place in places if 0 <= place <= last and place % dilate == 0)
-    return count
+    begin = np.arange(window.size[axis], dtype=np.int64) * window.rhs_dilate[axis] - low  # of the first output
+    first = np.maximum(-(begin // stride), 0)
+    end = np.minimum((last - begin) // stride, out - 1)
+    apart = dilate // math.gcd(stride, dilate)
+    if apart > 1 or dilate > 1:
+        # The first output at or after `first` whose place is a multiple of the dilation.
+        offsets = np.arange(apart, dtype=np.int64)[:, np.newaxis]
+        fits = ((first + offsets) * stride + begin) % dilate == 0  # (apart, taps)
+        first = np.where(fits.any(0), first + fits.argmax(0), end + 1)
+    return int(np.maximum((end - first) // apart + 1, 0).sum())
 
 
-def _custom_call(instruction: Instruction, shapes: list[Shape]) -> Cost:
-    """Library calls that are matrix products or convolutions by their name (oneDNN, cuBLAS, cuDNN)."""
-    target = instruction.attributes.get("custom_call_target", "").strip('"').lower()
-    out = instruction.shape.parts[0] if instruction.shape.parts else instruction.shape  # a workspace may follow
-    if "matmul" in target or "gemm" in target:
-        # |A| |B| |C| = b³ M² N² K² for b products (M, K) (K, N), however they are laid out.
-        batch = math.prod(out.dims[:-2])
-        return Cost(flops=2 * math.isqrt(batch * shapes[0].elements * shapes[1].elements * out.elements) // batch)
-    if "conv" in target and "dim_labels" in instruction.attributes:
+def _custom_call(call: Instruction, shapes: list[Shape]) -> Cost:
+    """The work of library calls: matrix products, convolutions, attention by their name, and those that say it."""
+    known, target = calls.estimate(call), calls.target(call)
+    if known is not None:
+        return Cost(flops=known["flops"], transcendentals=known["transcendentals"])
+    if "fmha" in target:
+        flops = calls.attention_flops(call, shapes)
+        return Cost(counted=False) if flops is None else Cost(flops=flops)
+    if ("matmul" in target or "gemm" in target) and len(shapes) > 1:
+        return Cost(flops=calls.gemm_flops(call, shapes))
+    if "conv" in target and "dim_labels" in call.attributes:
         # Backward convolutions are described by the forward one's window: result and operand change places.
-        image, kernel, result = shapes[0], shapes[1], out
+        image, kernel, result = shapes[0], shapes[1], calls.results(call)[0]
         if "backwardinput" in target:
             image, result = result, image
         elif "backwardfilter" in target:
             kernel, result = result, kernel
-        return Cost(flops=_convolution(instruction.attributes["dim_labels"], instruction.window, image, kernel, result))
+        return Cost(flops=_convolution(call.attributes["dim_labels"], call.window, image, kernel, result))
     return Cost(counted=False)
-
-
-def trip_count(loop: Instruction) -> int | None:
-    """Return how often a while loop runs, where XLA knows it."""
-    config = instruction_config(loop)
-    count = config.get("known_trip_count", {}).get("n")
-    return None if count is None else int(count)
-
-
-def instruction_config(instruction: Instruction) -> dict:
-    """Return the JSON of backend_config, {} where there is none."""
-    text = instruction.attributes.get("backend_config", "")
-    return json.loads(text) if text.startswith("{") else {}
-
-
-def _read(instruction: Instruction, shapes: list[Shape]) -> int:
-    """Bytes that an instruction on its own reads of its operands."""
-    if instruction.opcode in ("slice", "dynamic-slice", "gather"):
-        return min(instruction.shape.bytes, shapes[0].bytes) + sum(shape.bytes for shape in shapes[1:])
-    if instruction.opcode == "dynamic-update-slice":
-        return sum(shape.bytes for shape in shapes[1:])
-    if instruction.opcode == "scatter":  # the places that it adds to, indices, updates
-        return shapes[-1].bytes + sum(shape.bytes for shape in shapes[1:])
-    return sum(shape.bytes for shape in shapes)
-
-
-def _read_of_parameter(parameter: Instruction, inside: Computation) -> int:
-    """Bytes of a fusion's operand that are read: all of it, unless nothing but slices of it is used."""
-    total = 0
-    for name in inside.users[parameter.name]:
-        user = inside.instructions[name]
-        if user.opcode == "bitcast":
-            part = _read_of_parameter(user, inside)
-        elif user.opcode in SLICES and parameter.name not in user.operands[1:]:
-            part = user.shape.bytes
-        elif user.opcode == "dynamic-update-slice" and parameter.name == user.operands[0]:
-            part = 0  # in place: what it leaves alone is not touched
-        elif user.opcode == "scatter" and parameter.name == user.operands[0]:
-            part = inside.instructions[user.operands[-1]].shape.bytes
-        else:
-            return parameter.shape.bytes
-        total += part
-    return min(total, parameter.shape.bytes)
-
-
-def _written(instruction: Instruction, computation: Computation, fused: bool) -> int:
-    """Bytes that a result takes: of an update in place, of a buffer that comes from outside, those that it changes."""
-    operands = [computation.instructions[name] for name in instruction.operands]
-    if instruction.opcode == "tuple":
-        return sum(_written(operand, computation, fused) for operand in operands)
-    if instruction.opcode == "bitcast":
-        return _written(operands[0], computation, fused)
-    if instruction.opcode in ("dynamic-update-slice", "scatter"):
-        base = operands[0]
-        while base.opcode == "bitcast":
-            base = computation.instructions[base.operands[0]]
-        if not fused or base.opcode == "parameter":
-            return operands[1 if instruction.opcode == "dynamic-update-slice" else -1].shape.bytes
-    return instruction.shape.bytes

@@ -1,9 +1,10 @@
 """Which kernel reads which kernel's result, names for parts, calls and loops seen through."""
 
-from tfcore.inspect.hlo.cost import FREE
-from tfcore.inspect.hlo.parser import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.opcodes import RUNS_OTHERS, is_free
+from tfcore.inspect.hlo.runs import unit_names
 
-_RUNS_OTHERS = ("call", "while", "conditional", "async-start")
+_Key = tuple[str, str]  # computation and instruction
 
 
 def dataflow(module: Module) -> list[tuple[str, str]]:
@@ -12,75 +13,86 @@ def dataflow(module: Module) -> list[tuple[str, str]]:
     In a loop's body what an iteration reads of the one before counts, too. Arguments and constants are no kernels.
     """
     sources = _Sources(module)
-    return [
-        (source, instruction.name)
+    readers = [
+        ((computation.name, instruction.name), instruction.operands)
         for computation in sources.running
         for instruction in computation.instructions.values()
-        if instruction.opcode not in FREE and instruction.opcode not in _RUNS_OTHERS
-        for source in dict.fromkeys(name for operand in instruction.operands for name in sources.of(operand))
+        if _is_unit(instruction)
+    ]
+    names = unit_names(key for key, _ in readers)
+    return [
+        (names[source], names[key])
+        for key, operands in readers
+        for source in dict.fromkeys(found for operand in operands for found in sources.of((key[0], operand)))
     ]
 
 
+def _is_unit(item: Instruction) -> bool:
+    return not is_free(item.opcode) and item.opcode not in RUNS_OTHERS
+
+
 class _Sources:
-    """The kernels in whose results a value lies, by the name of the instruction that stands for it."""
+    """The kernels in whose results a value lies, by computation and name of the instruction that stands for it."""
 
     def __init__(self, module: Module):
         self.running: list[Computation] = []  # the entry and what it calls, loops' bodies: no fusion's inside
         self._module = module
-        self._home: dict[str, Computation] = {}  # of every instruction
-        self._callers: dict[str, list[tuple[Instruction, int]]] = {}  # of a computation, and its place among the calls
+        # Of a computation: who calls it, from where, and its place among the calls.
+        self._callers: dict[str, list[tuple[Instruction, str, int]]] = {}
         border = [module.entry]
         for computation in border:
             self.running.append(computation)
             for instruction in computation.instructions.values():
-                self._home[instruction.name] = computation
-                if instruction.opcode in _RUNS_OTHERS:
+                if instruction.opcode in RUNS_OTHERS:
                     for place, name in enumerate(instruction.calls):
                         if name not in self._callers:
                             border.append(module.computations[name])
-                        self._callers.setdefault(name, []).append((instruction, place))
+                        self._callers.setdefault(name, []).append((instruction, computation.name, place))
 
-    def of(self, name: str) -> list[str]:
+    def of(self, key: _Key) -> list[_Key]:
         """Return the kernels from which a value comes; () for arguments and constants."""
         found, seen = [], set()
-        border: list[tuple[str, int | None]] = [(name, None)]  # (instruction, which part of its tuple, None: all)
+        border: list[tuple[_Key, int | None]] = [(key, None)]  # (instruction, which part of its tuple, None: all)
         for at in border:
             if at in seen:
                 continue
             seen.add(at)
-            instruction, part = self._home[at[0]].instructions[at[0]], at[1]
-            if instruction.opcode not in FREE and instruction.opcode not in _RUNS_OTHERS:
-                found.append(instruction.name)
+            (home, name), part = at
+            instruction = self._module.computations[home].instructions[name]
+            if _is_unit(instruction):
+                found.append((home, name))
             else:
-                border += self._behind(instruction, part)
+                border += self._behind(instruction, home, part)
         return found
 
-    def _behind(self, instruction: Instruction, part: int | None) -> list[tuple[str, int | None]]:
+    def _behind(self, instruction: Instruction, home: str, part: int | None) -> list[tuple[_Key, int | None]]:
         opcode, operands = instruction.opcode, instruction.operands
         if opcode == "get-tuple-element":
-            return [(operands[0], int(instruction.attributes["index"]))]
+            return [((home, operands[0]), int(instruction.attributes["index"]))]
         if opcode == "tuple":
-            return [(name, None) for name in (operands if part is None else operands[part : part + 1])]
-        if opcode in _RUNS_OTHERS:
-            roots = [(self._module.computations[name].root, part) for name in instruction.calls]
+            return [((home, name), None) for name in (operands if part is None else operands[part : part + 1])]
+        if opcode in RUNS_OTHERS:
             if opcode == "while":  # no iteration may run, so that what enters may come out
-                return [(self._body(instruction), part), (operands[0], part)]
-            return roots
+                return [(self._body(instruction), part), ((home, operands[0]), part)]
+            return [((name, self._module.computations[name].root), part) for name in instruction.calls]
         if opcode == "parameter":
             return [
                 pair
-                for caller, place in self._callers.get(self._home[instruction.name].name, ())
-                for pair in self._given(caller, place, int(instruction.payload), part)
+                for caller, outer, place in self._callers.get(home, ())
+                for pair in self._given(caller, outer, place, int(instruction.payload), part)
             ]
-        return [(name, part) for name in operands]
+        return [((home, name), part) for name in operands]
 
-    def _given(self, caller: Instruction, place: int, number: int, part: int | None) -> list[tuple[str, int | None]]:
+    def _given(
+        self, caller: Instruction, home: str, place: int, number: int, part: int | None
+    ) -> list[tuple[_Key, int | None]]:
         """What a caller hands to its computation's parameter."""
         if caller.opcode == "while":
-            return [(caller.operands[0], part), (self._body(caller), part)]
+            return [((home, caller.operands[0]), part), (self._body(caller), part)]
         if caller.opcode == "conditional":  # an operand for each branch, after the one that chooses
-            return [(caller.operands[1 + place], part)]
-        return [(caller.operands[number], part)]
+            return [((home, caller.operands[1 + place]), part)]
+        return [((home, caller.operands[number]), part)]
 
-    def _body(self, loop: Instruction) -> str:
-        return self._module.computations[loop.attributes["body"].lstrip("%")].root
+    def _body(self, loop: Instruction) -> _Key:
+        name = loop.attributes["body"].lstrip("%")
+        return name, self._module.computations[name].root

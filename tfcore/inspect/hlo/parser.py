@@ -1,162 +1,108 @@
-"""HLO text as data: what XLA prints of a compiled function, parsed into modules, computations and instructions.
+"""HLO text, as XLA prints it and as people keep it, parsed into modules, computations and instructions.
 
-The text is that of `tf.function(jit_compile=True).experimental_get_compiler_ir(*args)(stage=...)` for the stages "hlo"
-(as built from the graph) and "optimized_hlo" (as run: fused, with layouts, in the order of the schedule). Operation
-semantics: https://openxla.org/xla/operation_semantics.
-
-Opcodes and attributes that this file has never heard of are kept as text; a line that is not HLO raises.
+The text is what TensorFlow gives for `experimental_get_compiler_ir(*args)(stage=...)` in the stages "hlo" (as built
+from the graph) and "optimized_hlo" (as run: fused, with layouts, in the order of the schedule), what JAX gives for
+`jax.jit(f).lower(...).compile().as_text()`, and what `--xla_dump_to` writes. A line that is not HLO raises.
 """
 
-import dataclasses
-import functools
 import re
 
-from tfcore.inspect.hlo.shapes import Shape, Window, parse_shape, parse_window
+from tfcore.inspect.hlo.lines import TABLES, ModuleText, logical_lines, module_texts, not_hlo
+from tfcore.inspect.hlo.module import Computation, Frame, Instruction, Metadata, Module
+from tfcore.inspect.hlo.shapes import parse_shape
 
-# Attributes that name computations.
-_CALLS = ("calls", "to_apply", "body", "condition", "branch_computations", "true_computation", "false_computation")
-_CALLS += ("called_computations", "select", "scatter")
-
-
-@dataclasses.dataclass(frozen=True)
-class Metadata:
-    """Where an instruction comes from, as far as XLA was told; empty where it was not.
-
-    TensorFlow fills `op_type` and `op_name` with the graph operation's; its source file and line are those of
-    TensorFlow's own innermost call, so that they say nothing (`tfcore.inspect.graph.origins` finds better ones).
-    """
-
-    op_type: str = ""
-    op_name: str = ""
-    source_file: str = ""
-    source_line: int = 0
+_HEADER = re.compile(r"(?P<entry>ENTRY\s+)?%?(?P<name>[\w.\-]+)\s*(\(.*\)\s*->.*)?\{$", re.DOTALL)
+_LINE = re.compile(r'(?P<root>ROOT\s+)?%?(?P<name>[^\s=,(){}\[\]"]+)\s*=\s*(?P<rest>.*)$', re.DOTALL)
+_OPCODE = re.compile(r"\s*([a-zA-Z][\w\-]*)\(")
+_METADATA = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|-?\d+)', re.DOTALL)
+_STOPS = re.compile(r'"(?:[^"\\]|\\.)*"|[(){}\[\],]', re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """One line. `payload` is what stands in a parameter's or a constant's brackets; others have operands there."""
-
-    name: str
-    opcode: str
-    shape: Shape
-    operands: tuple[str, ...]
-    attributes: dict[str, str]
-    metadata: Metadata
-    payload: str = ""
-
-    @property
-    def calls(self) -> tuple[str, ...]:
-        """Names of the computations that this instruction runs: a fusion's, a loop's condition and body ..."""
-        found = (self.attributes[key] for key in _CALLS if key in self.attributes)
-        return tuple(name.lstrip("%") for text in found for name in re.findall(r"%?[\w.\-]+", text))
-
-    def numbers(self, attribute: str) -> tuple[int, ...]:
-        """Return a list of numbers such as dimensions={0,2}; () for an attribute that is not there."""
-        return tuple(map(int, re.findall(r"-?\d+", self.attributes.get(attribute, ""))))
-
-    @property
-    def window(self) -> Window:
-        """The window={...}; one of no dimensions where there is none."""
-        return parse_window(self.attributes.get("window", "{}"))
-
-
-@dataclasses.dataclass(frozen=True)
-class Computation:
-    """A function of HLO: its instructions by name, in the order of the text (a schedule's, if there is one)."""
-
-    name: str
-    instructions: dict[str, Instruction]
-    root: str
-    is_entry: bool
-
-    @functools.cached_property
-    def users(self) -> dict[str, list[str]]:
-        """Names of the instructions that take each instruction's result."""
-        users: dict[str, list[str]] = {name: [] for name in self.instructions}
-        for instruction in self.instructions.values():
-            for operand in dict.fromkeys(instruction.operands):
-                users[operand].append(instruction.name)
-        return users
-
-    @functools.cached_property
-    def parameters(self) -> dict[int, Instruction]:
-        """The parameters by number."""
-        found = (item for item in self.instructions.values() if item.opcode == "parameter")
-        return {int(item.payload): item for item in sorted(found, key=lambda item: int(item.payload))}
-
-
-@dataclasses.dataclass(frozen=True)
-class Module:
-    """All computations of a compiled function by name; `header` is the first line."""
-
-    name: str
-    header: str
-    computations: dict[str, Computation]
-
-    @property
-    def entry(self) -> Computation:
-        """The computation that a call runs."""
-        return next(item for item in self.computations.values() if item.is_entry)
-
-    @property
-    def is_scheduled(self) -> bool:
-        """True where the text's order is the order in which the instructions run."""
-        return "is_scheduled=true" in self.header
-
-
-_TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
-_HEADER = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) (\(.*\) -> .*)?\{\s*$")
-_LINE = re.compile(r"\s+(?P<root>ROOT )?%?(?P<name>[\w.\-]+) = (?P<rest>.*)$", re.DOTALL)
-_COMMENT = re.compile(r"/\*.*?\*/")
-_METADATA = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|-?\d+)')
-_STOPS = re.compile(r'["(){}\[\],]')
-
-
-def parse(text: str) -> Module:
-    """Return the module of an HLO text.
+def parse(text: str, name: str = "") -> Module:
+    """Return the module of an HLO text; of several that called `name`.
 
     Raises:
-        ValueError: for a text without an entry computation, and for a line that is not HLO, naming it.
+        ValueError: for a text that is no HLO, saying what it is; for a line that is not HLO, naming it; for a text
+            without an entry computation, or with several modules and no `name`, naming what it has.
     """
-    header, locations, computations = "", _Locations(), {}
+    modules = module_texts(text)
+    names = [module.name for module in modules]
+    if name:
+        modules = [module for module in modules if module.name == name]
+        if not modules:
+            raise ValueError(f"no module is called {name!r}: there is {', '.join(names)}")
+    if len(modules) > 1:
+        raise ValueError(f"the text holds {len(modules)} modules, not one: {', '.join(names)}; choose one by its name")
+    return _parse(modules[0])
+
+
+def module_names(text: str) -> list[str]:
+    """Return the names of the modules that stand in a text.
+
+    Raises:
+        ValueError: for a text that is no HLO, saying what it is.
+    """
+    return [module.name for module in module_texts(text)]
+
+
+def _parse(text: ModuleText) -> Module:
+    header, locations, table = "", _Locations(), ""
+    computations: dict[str, Computation] = {}
     current: dict[str, Instruction] | None = None
-    name, root, is_entry, table, pending = "", "", False, "", ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if pending or (current is not None and " constant({" in line):
-            pending += line  # a constant of several dimensions is printed over several lines
-            if pending.count("{") > pending.count("}"):
-                continue
-            line, pending = pending, ""
-        if not line.strip():
-            continue
-        if line.startswith("HloModule "):
-            header = line
-        elif current is None and line.strip() in _TABLES:
-            table = line.strip()
-        elif current is None and line[:1].isdigit():
-            locations.add(table, line)
-        elif line.startswith("}"):
-            computations[name] = Computation(name, current or {}, root, is_entry)
-            current = None
-        elif current is None and (found := _HEADER.match(line)):
-            name, is_entry, current, root = found["name"], bool(found["entry"]), {}, ""
-        elif current is not None and (found := _LINE.match(line)):
+    name, root, is_entry = "", "", False
+    for number, line in logical_lines(text):
+        if current is not None and line != "}":
+            found = _LINE.match(line)
             try:
-                instruction = _instruction(found["name"], _COMMENT.sub("", found["rest"]), locations)
+                item = _instruction(found["name"], found["rest"], locations, current, number)
             except (ValueError, IndexError) as error:
-                raise ValueError(f"line {number} is not HLO that this parser knows ({error}): {line.strip()}") from None
-            current[instruction.name] = instruction
-            root = instruction.name if found["root"] else root
+                raise not_hlo(number, line, str(error)) from None
+            current[item.name] = item
+            root = item.name if found["root"] else root
+        elif current is not None:
+            if not current:
+                raise not_hlo(number, line, f"the computation %{name} is empty")
+            computations[name] = Computation(name, current, root or next(reversed(current)), is_entry)
+            current = None
+        elif line.startswith("HloModule"):
+            header = line
+        elif line in TABLES:
+            table = line
+        elif line[0] in "0123456789":
+            locations.add(table, line)
         else:
-            raise ValueError(f"line {number} is not HLO that this parser knows: {line.strip()}")
+            found = _HEADER.match(line)
+            if not found:
+                raise not_hlo(number, line)
+            name, is_entry, current, root = found["name"], bool(found["entry"]), {}, ""
+            if name in computations:
+                raise not_hlo(number, line, f"a second computation %{name}")
+            if is_entry and any(item.is_entry for item in computations.values()):
+                raise not_hlo(number, line, "a second ENTRY: two modules in one?")
     if not any(item.is_entry for item in computations.values()):
-        raise ValueError("the text has no ENTRY computation: is it the HLO of a whole function?")
-    return Module(header.removeprefix("HloModule ").split(",")[0], header, computations)
+        names = f", only {', '.join(f'%{name}' for name in list(computations)[:5])}" if computations else ""
+        raise ValueError(f"the text has no ENTRY computation{names}: is it the HLO of a whole function?")
+    _check_calls(computations)
+    return Module(text.name, header, computations)
 
 
-def _instruction(name: str, rest: str, locations: "_Locations") -> Instruction:
+def _check_calls(computations: dict[str, Computation]) -> None:
+    for computation in computations.values():
+        for item in computation.instructions.values():
+            for name in item.calls:
+                if name not in computations:
+                    line = f"{item.name} = {item.opcode}(...), which calls %{name}"
+                    raise not_hlo(item.line, line, f"the text has no computation %{name}")
+
+
+def _instruction(
+    name: str, rest: str, locations: "_Locations", known: dict[str, Instruction], number: int
+) -> Instruction:
+    if name in known:
+        raise ValueError(f"a second instruction %{name}")
     shape, at = parse_shape(rest, 0)
-    found = re.compile(r"\s*([a-zA-Z][\w\-]*)\(").match(rest, at)
+    found = _OPCODE.match(rest, at)
     if not found:
         raise ValueError("no opcode")
     close = _matching(rest, found.end() - 1)
@@ -169,35 +115,67 @@ def _instruction(name: str, rest: str, locations: "_Locations") -> Instruction:
         else:
             attributes[key] = value
     if opcode in ("parameter", "constant"):
-        return Instruction(name, opcode, shape, (), attributes, metadata, payload=inside)
-    # An operand is "%name" or "f32[2]{0} %name"; the per cent signs may be left out.
-    operands = tuple(part.split(" ")[-1].lstrip("%") for part in _split(inside))
-    return Instruction(name, opcode, shape, operands, attributes, metadata)
+        return Instruction(name, opcode, shape, (), attributes, metadata, inside, number)
+    operands = tuple(map(_operand, _split(inside)))
+    for operand in operands:
+        if operand not in known:
+            raise ValueError(f"there is no %{operand} above")
+    return Instruction(name, opcode, shape, operands, attributes, metadata, "", number)
+
+
+def _operand(text: str) -> str:
+    """The name in "%name" or "f32[2]{0} %name"; the per cent sign may be left out."""
+    name = text.split()[-1].lstrip("%")
+    if "(" in name:
+        raise ValueError(f"the operand {text!r} is an instruction itself: give it a line of its own")
+    return name
 
 
 class _Locations:
     """The tables of files, functions, lines and stack frames with which newer HLO texts begin."""
 
     def __init__(self):
-        self.files: dict[int, str] = {}
-        self.places: dict[int, tuple[str, int]] = {}
-        self.frames: dict[int, int] = {}
+        self._names: dict[str, dict[int, str]] = {"FileNames": {}, "FunctionNames": {}}
+        self._frames: dict[int, Frame] = {}  # by number of the location
+        self._stack: dict[int, tuple[int, int]] = {}  # (location, frame of the caller)
+        self._chains: dict[int, tuple[Frame, ...]] = {}
 
     def add(self, table: str, line: str) -> None:
         number, _, rest = line.partition(" ")
+        if table in self._names:
+            self._names[table][int(number)] = _unquoted(rest.strip())
+            return
         fields = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", rest)}
-        if table == "FileNames":
-            self.files[int(number)] = rest.strip('"')
-        elif table == "FileLocations":
-            self.places[int(number)] = (self.files[fields["file_name_id"]], fields["line"])
+        if table == "FileLocations":
+            file = self._names["FileNames"].get(fields.get("file_name_id", 0), "")
+            function = self._names["FunctionNames"].get(fields.get("function_name_id", 0), "")
+            self._frames[int(number)] = Frame(file, fields.get("line", 0), function)
         elif table == "StackFrames":
-            self.frames[int(number)] = fields["file_location_id"]
+            # XLA prints the caller's number plus one: 1 is no caller.
+            self._stack[int(number)] = fields.get("file_location_id", 0), fields.get("parent_frame_id", 1) - 1
 
     def metadata(self, fields: dict[str, str]) -> Metadata:
-        file, line = fields.get("source_file", "").strip('"'), int(fields.get("source_line", 0))
-        if "stack_frame_id" in fields and not file:
-            file, line = self.places.get(self.frames.get(int(fields["stack_frame_id"]), 0), ("", 0))
-        return Metadata(fields.get("op_type", "").strip('"'), fields.get("op_name", "").strip('"'), file, line)
+        file, line = _unquoted(fields.get("source_file", "")), int(fields.get("source_line", 0))
+        frames = self._chain(int(fields.get("stack_frame_id", 0)))
+        if not frames and file and line:
+            frames = (Frame(file, line),)
+        return Metadata(_unquoted(fields.get("op_type", "")), _unquoted(fields.get("op_name", "")), frames)
+
+    def _chain(self, number: int) -> tuple[Frame, ...]:
+        if number not in self._chains:
+            frames, at, seen = [], number, set()
+            while at in self._stack and at not in seen:
+                seen.add(at)
+                location, at = self._stack[at]
+                if location in self._frames:
+                    frames.append(self._frames[location])
+            self._chains[number] = tuple(frames)
+        return self._chains[number]
+
+
+def _unquoted(text: str) -> str:
+    text = text[1:-1] if text[:1] == '"' else text
+    return _ESCAPE.sub(r"\1", text) if "\\" in text else text
 
 
 def _matching(text: str, at: int) -> int:
@@ -220,11 +198,9 @@ def _split(text: str) -> list[str]:
 
 def _stops(text: str, at: int):
     """(place, depth of brackets after it) of every bracket and comma outside quotes."""
-    depth, quoted = 0, False
+    depth = 0
     for found in _STOPS.finditer(text, at):
         mark = found[0]
-        if mark == '"':
-            quoted = not quoted if text[found.start() - 1] != "\\" else quoted
-        elif not quoted:
+        if mark[0] != '"':
             depth += (mark in "({[") - (mark in ")}]")
             yield found.start(), depth

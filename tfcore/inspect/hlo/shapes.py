@@ -7,6 +7,7 @@ import re
 
 # Bits of an element; complex numbers are two floats.
 _BITS = {"pred": 8, "c64": 64, "c128": 128, "token": 0, "opaque": 0}
+_BETWEEN = re.compile(r"[,\s]*")
 _SHAPE = re.compile(r"(?P<dtype>[a-z]\w*)\[(?P<dims>[^\]]*)\](?P<layout>\{[^}]*\})?")
 
 
@@ -31,7 +32,13 @@ class Shape:
         """Size in bytes without padding; of a tuple the sum over its parts, its table of pointers not counted."""
         if self.dtype == "tuple":
             return sum(part.bytes for part in self.parts)
-        return -(-self.elements * _bits(self.dtype) // 8)
+        return -(-self.elements * _bits(self.dtype, self.layout) // 8)
+
+    @property
+    def space(self) -> int:
+        """The memory space in which it lies, S(n) of the layout: 0 the device's own, 5 the host's."""
+        found = re.search(r"S\((\d+)\)", self.layout)
+        return int(found[1]) if found else 0
 
     def __str__(self) -> str:
         if self.dtype == "tuple":
@@ -56,20 +63,23 @@ def parse_shape(text: str, at: int = 0) -> tuple[Shape, int]:
     Raises:
         ValueError: where no shape begins.
     """
-    if text[at] != "(":
+    if text.startswith("b(", at):  # a buffer that is handed on as such
+        shape, at = parse_shape(text, at + 2)
+        return shape, _BETWEEN.match(text, at).end() + 1
+    if text[at : at + 1] != "(":
         return _array(text, at)
     parts, at = [], at + 1
-    while text[at] != ")":
+    while text[at : at + 1] != ")":
         part, at = parse_shape(text, at)
         parts.append(part)
-        at = re.compile(r"[,\s]*").match(text, at).end()
+        at = _BETWEEN.match(text, at).end()
     return Shape("tuple", parts=tuple(parts)), at + 1
 
 
 def _array(text: str, at: int) -> tuple[Shape, int]:
     found = _SHAPE.match(text, at)
     if not found:
-        raise ValueError("no shape")
+        raise ValueError("no shape: print with shapes")
     return _make_array(found["dtype"], found["dims"], found["layout"] or ""), found.end()
 
 
@@ -97,10 +107,12 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split("x"))) if text else ()
 
 
-def _bits(dtype: str) -> int:
+@functools.lru_cache(maxsize=4096)
+def _bits(dtype: str, layout: str) -> int:
     if dtype in _BITS:
         return _BITS[dtype]
     found = re.match(r"[a-z]+?(\d+)", dtype)  # f32, bf16, s8, u4, f8e4m3fn
     if not found:
         raise ValueError(f"unknown dtype {dtype}")
-    return int(found[1])
+    packed = re.search(r"E\((\d+)\)", layout)  # without it, an element of four bits takes a byte
+    return int(packed[1]) if packed else max(int(found[1]), 8)

@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 
-from tfcore.inspect.graph.origins import Origin, Origins
 from tfcore.inspect.hlo.cost import work
-from tfcore.inspect.hlo.parser import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.opcodes import RUNS_OTHERS
+from tfcore.inspect.hlo.origins import Origin, Origins
 
 # Names and constants, no operations.
 _NOTHING = frozenset(["parameter", "constant", "tuple", "get-tuple-element"])
-_NOTHING_IN_GRAPH = frozenset(["Placeholder", "Const", "NoOp", "Identity"])
+_WHOLES = RUNS_OTHERS | {"fusion"}
 # Data movement that disappears as a matter of course.
 _MOVES = frozenset(["bitcast", "reshape", "broadcast", "transpose", "copy", "convert", "iota", "slice", "concatenate"])
 
@@ -35,8 +37,8 @@ class Gone:
 class Stages:
     """Counts of operations by layer ('' for unknown): in the graph, in HLO as built, as optimized; and what is gone.
 
-    `optimized` counts what stands inside fusions too: an operation that two fusions repeat counts twice. `kernels` are
-    the units in which it runs.
+    `graph` is empty where there is none of TensorFlow's. `optimized` counts what stands inside fusions too: an
+    operation that two fusions repeat counts twice. `kernels` are the units in which it runs.
     """
 
     graph: dict[str, int]
@@ -46,17 +48,22 @@ class Stages:
     gone: tuple[Gone, ...]
 
 
-def compare_stages(built: Module, optimized: Module, origins: Origins, kernel_layers: list[str]) -> Stages:
-    """Return the three stages side by side; `kernel_layers` names the layer of each kernel."""
-    graph = Counter(origin.layer for _, origin in origins.ops if origin.op_type not in _NOTHING_IN_GRAPH)
+def compare_stages(
+    built: tuple[Module, Origins],
+    optimized: tuple[Module, Origins],
+    *,
+    kernels: Mapping[str, int],
+    graph: Mapping[str, int],
+) -> Stages:
+    """Return the stages side by side; `kernels` and `graph` count kernels and the graph's operations by layer."""
     layers = [
         Counter(
-            origin.layer if (origin := origins.find(item.metadata.op_name)) else "" for item, _ in _operations(module)
+            next((origin.layer for origin in origins.of(item, part.name)), "") for item, part in _operations(module)
         )
-        for module in (built, optimized)
+        for module, origins in (built, optimized)
     ]
-    gone = _gone(built, optimized, origins)
-    return Stages(dict(graph), dict(layers[0]), dict(layers[1]), dict(Counter(kernel_layers)), gone)
+    gone = _gone(*built, optimized[0])
+    return Stages(dict(graph), dict(layers[0]), dict(layers[1]), dict(kernels), gone)
 
 
 def _operations(module: Module) -> list[tuple[Instruction, Computation]]:
@@ -73,17 +80,20 @@ def _operations(module: Module) -> list[tuple[Instruction, Computation]]:
         for computation in module.computations.values()
         if computation.name not in scalar
         for item in computation.instructions.values()
-        if item.opcode not in _NOTHING and item.opcode not in ("fusion", "while", "call")
+        if item.opcode not in _NOTHING and item.opcode not in _WHOLES
     ]
 
 
-def _gone(built: Module, optimized: Module, origins: Origins) -> tuple[Gone, ...]:
+def _gone(built: Module, origins: Origins, optimized: Module) -> tuple[Gone, ...]:
     left = {item.metadata.op_name for part in optimized.computations.values() for item in part.instructions.values()}
     lost: dict[str, list[Instruction]] = {}
+    made_by: dict[str, Origin] = {}
     flops, all_work = Counter(), Counter()
     for item, computation in _operations(built):
         if item.metadata.op_name and item.metadata.op_name not in left:
             lost.setdefault(item.metadata.op_name, []).append(item)
+            if origin := origins.of(item, computation.name):
+                made_by.setdefault(item.metadata.op_name, origin[0])
             cost = work(item, computation, built)
             flops[item.metadata.op_name] += cost.flops
             all_work[item.metadata.op_name] += cost.flops + cost.transcendentals + cost.integer_ops
@@ -92,7 +102,7 @@ def _gone(built: Module, optimized: Module, origins: Origins) -> tuple[Gone, ...
     for op_name, items in lost.items():
         if not all_work[op_name]:
             continue
-        origin = origins.find(op_name) or Origin(items[0].metadata.op_type, "", "", "")
+        origin = made_by.get(op_name) or Origin(items[0].metadata.op_type, "", "", "")
         known = [reasons[item.name] for item in items if item.name in reasons and item.opcode not in _MOVES]
         product = any(item.opcode == "dot" for item in items)
         if product and not known and unnamed[flops[op_name]]:
@@ -102,7 +112,7 @@ def _gone(built: Module, optimized: Module, origins: Origins) -> tuple[Gone, ...
         found.append(
             Gone(
                 op_name,
-                items[0].metadata.op_type,
+                items[0].metadata.op_type or origin.op_type,
                 tuple(item.opcode for item in items),
                 origin.layer,
                 origin.source,

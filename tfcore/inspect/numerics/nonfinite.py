@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.python.eager import context, execute  # nothing public runs an operation by its name in the graph
 
-from tfcore.inspect.graph.origins import Origins
+from tfcore.inspect.graph.origins import GraphOrigins
 from tfcore.inspect.graph.tracebacks import describe
 
 
@@ -188,7 +188,7 @@ class _Execution:
         first = min((record for record in records if not record.parents), key=lambda x: x.order, default=None)
         if first is None:
             return None
-        origins = Origins(self._function)
+        origins = GraphOrigins(self._function)
         outermost = first.calls[0][0] if first.calls else first.op
         origin = origins.find(outermost.name)
         return NonFinite(

@@ -27,18 +27,22 @@ _SCRIPTS = ("kernel_page.js", "kernel_detail.js", "kernel_graph.js", "kernel_roo
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def html_report(profile: StepProfile, title: str, *, forms: Sequence[Form] = ()) -> str:
-    """Return the whole page; forms: those of `tfcore.inspect.profile.comparison`, to be set side by side."""
+def html_report(profile: StepProfile, title: str, *, forms: Sequence[Form] = (), before: Sequence[str] = ()) -> str:
+    """Return the whole page; forms: those of `tfcore.inspect.profile.comparison`, to be set side by side; `before`:
+    parts of the page that stand before the kernels.
+    """
     parts = [_cards(profile), _definitions(facts(profile))]
     parts += [page.lead(text, bad=True) for text in warnings(profile)]
     if forms:
         header, *rows = comparison_rows(forms)
         parts += [page.heading("Side by side"), page.table(header, rows)]
+    parts += before
     parts.append(_EXPLORER)
     if profile.timing is not None:
         parts += _timing(profile)
-    parts += _before_after(profile) if profile.report is not None else []
-    parts += _tracing(profile)
+    parts += _before_after(profile) if profile.report is not None and profile.report.before_after is not None else []
+    parts += _compiled(profile) if profile.report is not None else []
+    parts += _tracing(profile) if profile.tracing is not None else []
     parts.append(f'<script type="application/json" id="data">{_embedded(page_data(profile))}</script>')
     parts += [f"<script>\n{(_HERE / name).read_text(encoding='utf-8')}</script>" for name in _SCRIPTS]
     head = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -112,10 +116,11 @@ def _cards(profile: StepProfile) -> str:
     if profile.report is not None:
         totals = profile.report.totals
         cards += [("floating-point operations", scaled(totals.flops)), ("bytes moved", scaled(totals.bytes))]
-        cards += [("peak memory", mib(profile.report.memory.peak_bytes))]
+        cards += [("peak memory", mib(profile.report.memory.peak_bytes))] if profile.report.memory else []
     if profile.timing is not None:
-        cards.append(("a step", f"{profile.timing.step_us / 1000:,.3g} ms"))
-    if profile.report is not None:
+        us = profile.timing.step_us
+        cards.append(("a step", f"{(profile.timing.profiled_us if us is None else us) / 1000:,.3g} ms"))
+    if profile.report is not None and profile.report.compile_seconds is not None:
         cards.append(("to compile", f"{profile.report.compile_seconds:.1f} s"))
     cells = (f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in cards)
     return f'<div class="cards">{"".join(cells)}</div>'
@@ -138,12 +143,15 @@ def _timing(profile: StepProfile) -> list[str]:
 
 
 def _before_after(profile: StepProfile) -> list[str]:
-    report, stages = profile.report, profile.report.before_after
+    stages = profile.report.before_after
     folded = [Counter() for _ in range(4)]
     for counts, stage in zip(folded, (stages.graph, stages.built, stages.optimized, stages.kernels), strict=True):
         for layer, count in stage.items():
             counts[folded_layer(layer)] += count
     order = sorted(set().union(*folded), key=lambda layer: -folded[2][layer])
+    header = ["layer", "graph", "HLO as built", "HLO as optimized", "kernels"]
+    if not stages.graph:
+        folded, header = folded[1:], [header[0], *header[2:]]
     rows = [["all", *(f"{sum(counts.values()):,}" for counts in folded)]]
     rows += [[layer, *(f"{counts[layer]:,}" for counts in folded)] for layer in order]
     parts = [
@@ -153,7 +161,7 @@ def _before_after(profile: StepProfile) -> list[str]:
             "repeat counts twice), and the kernels in which they run. Layers of one kind stand together. (unknown): "
             "what the compiler says nothing of, such as the rounds of random bits."
         ),
-        page.table(["layer", "graph", "HLO as built", "HLO as optimized", "kernels"], rows),
+        page.table(header, rows),
     ]
     lost = [
         [gone.op_name, gone.op_type, f"{gone.flops:,}", gone.reason or "simplified or merged", gone.layer, gone.source]
@@ -164,14 +172,19 @@ def _before_after(profile: StepProfile) -> list[str]:
     title += ", ".join(f"{count:,} {name}" for name, count in sorts.most_common())
     header = ["operation", "type", "FLOP as built", "why", "layer", "source"]
     more = [page.paragraph(f"Those with the most work; {len(stages.gone) - GONE:,} more.")] if len(lost) == GONE else []
-    parts.append(page.folded(title, [*more, page.table(header, lost)]))
+    return [*parts, page.folded(title, [*more, page.table(header, lost)])]
+
+
+def _compiled(profile: StepProfile) -> list[str]:
     alone = Counter(_sort_of_reason(kernel.why_alone) for kernel in profile.kernels)
     title = "why kernels were not fused into their readers"
-    parts.append(page.folded(title, [page.table(["why", "kernels"], [[w, f"{n:,}"] for w, n in alone.most_common()])]))
+    parts = [page.folded(title, [page.table(["why", "kernels"], [[w, f"{n:,}"] for w, n in alone.most_common()])])]
+    if profile.report.memory is None:
+        return parts
     kernels = {kernel.name: kernel for kernel in profile.kernels}
     buffers = [
         [buffer.name, mib(buffer.bytes), *((kernel.layer, kernel.source, kernel.shape) if kernel else ("", "", ""))]
-        for buffer in report.memory.largest
+        for buffer in profile.report.memory.largest
         for kernel in [kernels.get(buffer.name)]
     ]
     title = "the largest buffers that live at the peak of memory"

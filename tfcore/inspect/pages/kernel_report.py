@@ -29,11 +29,11 @@ def text_report(profile: StepProfile, title: str, *, rows: int = ROWS) -> str:
 def facts(profile: StepProfile) -> list[tuple[str, str]]:
     """Return what is to be said of the whole step, as (name, sentence)."""
     found = [*_work(profile), *_time(profile), *_tracing(profile)]
-    if profile.report is not None:
+    if profile.report is not None and profile.report.before_after is not None:
         stages = profile.report.before_after
         before, built, after = (sum(stage.values()) for stage in (stages.graph, stages.built, stages.optimized))
-        text = f"{before:,} operations in the graph, {built:,} in HLO as built, {after:,} as optimized, fused into "
-        text += f"{len(profile.kernels):,} kernels"
+        text = f"{before:,} operations in the graph, " if stages.graph else ""
+        text += f"{built:,} in HLO as built, {after:,} as optimized, fused into {len(profile.kernels):,} kernels"
         found.append(("compiler", f"{text}; {_gone(profile)}"))
     return found
 
@@ -41,7 +41,8 @@ def facts(profile: StepProfile) -> list[tuple[str, str]]:
 def warnings(profile: StepProfile) -> list[str]:
     """Return what a reader should know before trusting or shipping the step; [] if there is nothing."""
     found = [f"XLA could not compile {item}" for item in profile.refused]
-    changes = [change for trace in profile.tracing.traces for change in trace.changes]
+    traces = profile.tracing.traces if profile.tracing is not None else ()
+    changes = [change for trace in traces for change in trace.changes]
     if changes:
         found.append(f"traced {many(profile.tracing.count, 'time')}: {'; '.join(changes)}")
     if profile.report is None:
@@ -50,11 +51,12 @@ def warnings(profile: StepProfile) -> list[str]:
     if uncounted:
         names = ", ".join(kernel.name for kernel in uncounted[:3])
         found.append(
-            f"work for which there is no formula, counted as none, in {many(len(uncounted), 'kernel')}: {names}"
+            f"uncounted, having no formula: work in {many(len(uncounted), 'kernel')} ({names}); the sums lack it"
         )
     unknown = [kernel.name for kernel in profile.kernels if kernel.runs is None]
     if unknown:
         found.append(f"counted once, in loops of unknown length: {many(len(unknown), 'kernel')}, such as {unknown[0]}")
+    found += _branch_warnings(profile)
     slow = [kernel for kernel in profile.kernels if kernel.opcode == "convolution" and (kernel.runs or 2) > 1]
     if slow:
         found.append(f"{slow[0]} is a convolution in a loop, for which XLA has only a slow path on CPU: unroll it")
@@ -62,6 +64,24 @@ def warnings(profile: StepProfile) -> list[str]:
     if again > _WORTH * flops:
         found.append(f"{again / flops:.0%} of the arithmetic is forward work that backward kernels compute once more")
     return [*found, *_time_warnings(profile)]
+
+
+def _branch_warnings(profile: StepProfile) -> list[str]:
+    """One sentence for each sort of condition: what is known of which of its branches runs."""
+    branches = {kernel.branch for kernel in profile.kernels if kernel.branch is not None}
+    ran = sorted({branch.condition for branch in branches if branch.counted == "ran"})
+    guessed = sorted({branch.condition for branch in branches if branch.counted == "dearest"})
+    found = []
+    if ran:
+        found.append(
+            f"of {many(len(ran), 'condition')} ({ran[0]}) only the branch that ran under the profiler is counted"
+        )
+    if guessed:
+        found.append(
+            f"which branch of {many(len(guessed), 'condition')} ({guessed[0]}) runs cannot be known here: the dearest "
+            "branch is counted, the others are not"
+        )
+    return found
 
 
 def _time_warnings(profile: StepProfile) -> list[str]:
@@ -90,12 +110,20 @@ def _work(profile: StepProfile) -> list[tuple[str, str]]:
     counts = ((totals.transcendentals, "transcendentals"), (totals.integer_ops, "integer operations"))
     work = [f"{len(profile.kernels):,} kernels", f"{scaled(totals.flops)}FLOP"]
     work += [f"{scaled(count).strip()} {name}" for count, name in counts]
+    work += [f"{scaled(totals.comparisons).strip()} comparisons of sorts"] if totals.comparisons else []
     work += [f"{scaled(totals.bytes_read)}B read", f"{scaled(totals.bytes_written)}B written"]
+    work += [f"{scaled(totals.bytes_sent)}B sent to other devices"] if totals.bytes_sent else []
+    partitions, replicas = profile.report.optimized.devices
+    if partitions * replicas > 1:
+        work.append(f"all per device, of {partitions * replicas}")
+    if memory is None:
+        return [("work", ", ".join(work)), ("memory", "unknown: the HLO has no schedule, so that no order is known")]
     layers = {kernel.name: kernel.layer for kernel in profile.kernels}
     largest = ", ".join(
         f"{mib(buffer.bytes)} {buffer.name} ({layers.get(buffer.name) or '?'})" for buffer in memory.largest[:2]
     )
     peak = f"{mib(memory.peak_bytes)} at the peak ({memory.method}), {mib(memory.argument_bytes)} of it arguments"
+    peak += "".join(f", {mib(size)} in memory space {space}" for space, size in sorted(memory.spaces.items()))
     return [("work", ", ".join(work)), ("memory", f"{peak}; largest: {largest}")]
 
 
@@ -105,7 +133,8 @@ def _time(profile: StepProfile) -> list[tuple[str, str]]:
         return []
     missed = sum(us for _, us in timing.unattributed)
     what = "kernel" if profile.report is not None else "operation"
-    text = f"{_ms(timing.step_us)} a step; under the profiler {_ms(timing.profiled_us)} (median of {timing.steps}): "
+    text = f"{_ms(timing.step_us)} a step; " if timing.step_us is not None else ""
+    text += f"under the profiler {_ms(timing.profiled_us)} (median of {timing.steps}): "
     text += (
         f"for {_ms(timing.busy_us)} ({timing.coverage:.0%}) a {what} ran, for {_ms(missed)} something that is none, "
     )
@@ -139,6 +168,8 @@ def bound_of(profile: StepProfile, kernel: Kernel) -> str:
 
 
 def _tracing(profile: StepProfile) -> list[tuple[str, str]]:
+    if profile.tracing is None:
+        return []
     times = f"traced {many(profile.tracing.count, 'time')}"
     report = profile.report
     if report is None:
@@ -220,8 +251,8 @@ def many(count: int, what: str) -> str:
 
 
 def mib(count: int) -> str:
-    """Bytes in MiB."""
-    return f"{count / 2**20:,.1f} MiB"
+    """Bytes in MiB, few of them in KiB."""
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 // 10 or not count else f"{count / 2**10:,.1f} KiB"
 
 
 def _ms(us: float) -> str:

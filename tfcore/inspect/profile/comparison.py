@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from tfcore.inspect.profile.compiler import StepReport
+from tfcore.inspect.profile.step_report import StepReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,11 @@ def comparison_rows(forms: Sequence[Form]) -> list[list[str]]:
     first, *others = forms
     rows = [["", first.label, *(cell for form in others for cell in (form.label, "times"))]]
     for name, value, show in _ROWS:
-        pairs = ((show(value(form)), _times(value(form), value(first))) for form in others)
-        rows.append([name, show(value(first)), *(cell for pair in pairs for cell in pair)])
+        values = [value(form.report) for form in forms]
+        if any(found is None for found in values):
+            continue  # a program that was compiled elsewhere does not tell
+        pairs = ((show(found), _times(found, values[0])) for found in values[1:])
+        rows.append([name, show(values[0]), *(cell for pair in pairs for cell in pair)])
     if first.ms:
         pairs = ((_median(form), _ratio(form.ms, first.ms)) for form in others)
         rows.append(["ms a step, median", _median(first), *(cell for pair in pairs for cell in pair)])
@@ -65,17 +68,22 @@ def comparison_text(forms: Sequence[Form], title: str) -> str:
     return "\n".join([title, *(f"  {line}" for line in lines)]) + "\n"
 
 
+def _operations(report: StepReport, stage: str) -> int | None:
+    counts = getattr(report.before_after, stage, None)
+    return sum(counts.values()) if counts else None
+
+
 _ROWS = (
-    ("operations in the graph", lambda form: sum(form.report.before_after.graph.values()), "{:,}".format),
-    ("HLO as built", lambda form: sum(form.report.before_after.built.values()), "{:,}".format),
-    ("HLO as optimized", lambda form: sum(form.report.before_after.optimized.values()), "{:,}".format),
-    ("kernels", lambda form: len(form.report.kernels), "{:,}".format),
-    ("GFLOP", lambda form: form.report.totals.flops / 1e9, "{:,.4g}".format),
-    ("million transcendentals", lambda form: form.report.totals.transcendentals / 1e6, "{:,.4g}".format),
-    ("million integer operations", lambda form: form.report.totals.integer_ops / 1e6, "{:,.4g}".format),
-    ("GB read and written", lambda form: form.report.totals.bytes / 1e9, "{:,.4g}".format),
-    ("peak MiB", lambda form: form.report.memory.peak_bytes / 2**20, "{:,.1f}".format),
-    ("s to compile", lambda form: form.report.compile_seconds, "{:,.1f}".format),
+    ("operations in the graph", lambda report: _operations(report, "graph"), "{:,}".format),
+    ("HLO as built", lambda report: _operations(report, "built"), "{:,}".format),
+    ("HLO as optimized", lambda report: _operations(report, "optimized"), "{:,}".format),
+    ("kernels", lambda report: len(report.kernels), "{:,}".format),
+    ("GFLOP", lambda report: report.totals.flops / 1e9, "{:,.4g}".format),
+    ("million transcendentals", lambda report: report.totals.transcendentals / 1e6, "{:,.4g}".format),
+    ("million integer operations", lambda report: report.totals.integer_ops / 1e6, "{:,.4g}".format),
+    ("GB read and written", lambda report: report.totals.bytes / 1e9, "{:,.4g}".format),
+    ("peak MiB", lambda report: report.memory and report.memory.peak_bytes / 2**20, "{:,.1f}".format),
+    ("s to compile", lambda report: report.compile_seconds, "{:,.1f}".format),
 )
 
 

@@ -7,71 +7,27 @@
 Nothing is run: the step is traced, if it was not, and compiled.
 """
 
-import dataclasses
 import inspect
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
+from tensorflow.compiler.xla.service import hlo_pb2
 
-from tfcore.inspect.graph.origins import Origins
-from tfcore.inspect.graph.tracing import TraceReport, find_uncompilable, trace_report
+from tfcore.inspect.graph.origins import GraphOrigins
+from tfcore.inspect.graph.tracing import find_uncompilable, trace_report
 from tfcore.inspect.hlo import buffers
 from tfcore.inspect.hlo import parser as hlo
-from tfcore.inspect.hlo.cost import Cost
-from tfcore.inspect.hlo.kernels import Kernel, find_kernels
-from tfcore.inspect.hlo.stages import Stages, compare_stages
+from tfcore.inspect.hlo.kernels import find_kernels
+from tfcore.inspect.hlo.stages import compare_stages
+from tfcore.inspect.profile.step_report import StepReport, total_cost
+
+# Operations of the graph that are no work.
+_NOTHING = frozenset(["Placeholder", "Const", "NoOp", "Identity"])
 
 
-@dataclasses.dataclass(frozen=True)
-class StepReport:
-    """One compiled step, taken apart.
-
-    `kernels` in the order in which they run; `totals` their sum, of one step; `trace_seconds` of the graph (near 0 for
-    a function that was traced before), `build_seconds` from the graph to HLO, `compile_seconds` all of XLA, which
-    builds the HLO once more.
-    """
-
-    name: str
-    kernels: tuple[Kernel, ...]
-    totals: Cost
-    before_after: Stages
-    memory: buffers.Memory
-    tracing: TraceReport
-    trace_seconds: float
-    build_seconds: float
-    compile_seconds: float
-    optimized: hlo.Module
-    built: hlo.Module
-
-    def top(self, field: str = "bytes", count: int = 10) -> list[Kernel]:
-        """Return the kernels with the most of a field: flops, transcendentals, integer_ops, bytes."""
-        return sorted(self.kernels, key=lambda kernel: -getattr(kernel, field))[:count]
-
-    def shares(self) -> dict[str, float]:
-        """Return which share of FLOPs and bytes, added, has a layer, a source line, and one of its own, no neighbour's.
-
-        A layer is a module's path: what stands in a function outside of all modules, such as the loss, has none.
-        """
-        kernels = self.kernels
-        total = max(sum(_weight(kernel) for kernel in kernels), 1)
-        chosen = {
-            "layer": [kernel for kernel in kernels if kernel.layer and not kernel.layer.endswith("()")],
-            "layer or function": [kernel for kernel in kernels if kernel.layer],
-            "source": [kernel for kernel in kernels if kernel.source],
-            "not inferred": [kernel for kernel in kernels if kernel.source and not kernel.inferred],
-        }
-        return {name: sum(_weight(kernel) for kernel in found) / total for name, found in chosen.items()}
-
-    def by_layer(self, field: str = "bytes") -> dict[str, int]:
-        """Return a field's sum by layer, the largest first."""
-        sums = Counter()
-        for kernel in self.kernels:
-            sums[kernel.layer] += getattr(kernel, field)
-        return dict(sums.most_common())
-
-
-def inspect_step(function, *args, assignment: bool = False) -> StepReport:
+def inspect_step(function, *args, assignment: bool = False, **kwargs) -> StepReport:
     """Return what XLA makes of a tf.function for these arguments; one without jit_compile is compiled as if it had it.
 
     `assignment`: take memory from XLA's buffer assignment, which costs a second compilation, and not an estimate.
@@ -84,10 +40,10 @@ def inspect_step(function, *args, assignment: bool = False) -> StepReport:
     if not hasattr(function, "experimental_get_compiler_ir"):
         raise TypeError(f"inspect_step takes a tf.function, got {function!r}: wrap it in tf.function")
     begin = time.perf_counter()
-    inner, function = function, compilable(function, *args)
+    inner, (function, args) = function, compilable(function, args, kwargs)
     concrete = function.get_concrete_function(*args)
     traced = time.perf_counter()
-    origins = Origins(concrete)
+    origins = GraphOrigins(concrete)
     refused = find_uncompilable(origins)
     if refused:
         raise ValueError(f"XLA cannot compile {'; '.join(dict.fromkeys(map(str, refused)))}")
@@ -98,28 +54,46 @@ def inspect_step(function, *args, assignment: bool = False) -> StepReport:
     text = stages(stage="optimized_hlo")
     compiled = time.perf_counter()
     optimized = hlo.parse(text)
-    kernels = find_kernels(optimized, origins)
+    kernels = tuple(find_kernels(optimized, origins))
+    graph = Counter(origin.layer for _, origin in origins.ops if origin.op_type not in _NOTHING)
+    layers = Counter(kernel.layer for kernel in kernels)
     return StepReport(
         name=optimized.name,
-        kernels=tuple(kernels),
-        totals=sum((_cost(kernel) for kernel in kernels), Cost()),
-        before_after=compare_stages(built, optimized, origins, [kernel.layer for kernel in kernels]),
+        kernels=kernels,
+        totals=total_cost(kernels),
+        optimized=optimized,
+        origins=origins,
+        before_after=compare_stages((built, origins), (optimized, origins), kernels=layers, graph=graph),
         memory=_memory(stages, optimized, assignment),
+        built=built,
         tracing=trace_report(inner),
         trace_seconds=traced - begin,
         build_seconds=ready - found,
         compile_seconds=compiled - ready,
-        optimized=optimized,
-        built=built,
     )
 
 
-def compilable(function, *args):
-    """Return a tf.function, traced, in the form in which inspect_step compiles it: jit-compiled, with no defaults."""
-    function.get_concrete_function(*args)  # outside, so that a wrapper finds it traced
-    if function._jit_compile and not _has_defaults(function):
-        return function
-    return tf.function(lambda *inputs: function(*inputs), jit_compile=True, autograph=False)
+def compilable(function, args: Sequence, kwargs: Mapping | None = None) -> tuple[Callable, tuple]:
+    """Return a tf.function, traced, in the form in which inspect_step compiles it, with the arguments to call it with:
+    jit-compiled, with no defaults, and keyword arguments that are tensors behind the others.
+    """
+    kwargs = kwargs or {}
+    function.get_concrete_function(*args, **kwargs)  # outside, so that a wrapper finds it traced
+    if function._jit_compile and not kwargs and not _has_defaults(function):
+        return function, tuple(args)
+    tensors = {name: value for name, value in kwargs.items() if _is_tensor(value)}
+    others = {name: value for name, value in kwargs.items() if name not in tensors}
+    count = len(args)
+
+    def call(*inputs):
+        return function(*inputs[:count], **dict(zip(tensors, inputs[count:], strict=True)), **others)
+
+    return tf.function(call, jit_compile=True, autograph=False), (*args, *tensors.values())
+
+
+def _is_tensor(value) -> bool:
+    parts = tf.nest.flatten(value)
+    return bool(parts) and all(tf.is_tensor(part) or hasattr(part, "__array__") for part in parts)
 
 
 def _has_defaults(function) -> bool:
@@ -131,12 +105,5 @@ def _has_defaults(function) -> bool:
 def _memory(stages, optimized: hlo.Module, assignment: bool) -> buffers.Memory:
     if not assignment:
         return buffers.estimate(optimized)
-    return buffers.from_assignment(stages(stage="optimized_hlo_proto_serialized"))
-
-
-def _cost(kernel: Kernel) -> Cost:
-    return Cost(**{field.name: getattr(kernel, field.name) for field in dataclasses.fields(Cost)})
-
-
-def _weight(kernel: Kernel) -> int:
-    return kernel.flops + kernel.transcendentals + kernel.bytes
+    proto = hlo_pb2.HloProto.FromString(stages(stage="optimized_hlo_proto_serialized"))
+    return buffers.from_assignment(buffers.allocations_of_proto(proto), optimized)

@@ -9,11 +9,13 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from tfcore.inspect.graph.origins import Origin, Origins
+from tfcore.inspect.graph.origins import GraphOrigins
 from tfcore.inspect.graph.tracing import TraceReport, Uncompilable, find_uncompilable, trace_report
 from tfcore.inspect.hlo.kernels import Kernel
-from tfcore.inspect.profile.compiler import StepReport, inspect_step
+from tfcore.inspect.hlo.origins import Origin
+from tfcore.inspect.profile.compiler import inspect_step
 from tfcore.inspect.profile.roofline import DTYPES, Ceilings, Place, measure_ceilings, place
+from tfcore.inspect.profile.step_report import StepReport
 from tfcore.inspect.profile.timing import Timing, measure_kernels, measure_ops
 
 
@@ -39,7 +41,7 @@ class StepProfile:
 
     kernels: tuple[Kernel, ...]
     report: StepReport | None
-    tracing: TraceReport
+    tracing: TraceReport | None
     refused: tuple[Uncompilable, ...]
     timing: Timing | None
     ceilings: Ceilings | None
@@ -84,7 +86,10 @@ class StepProfile:
         return sorted(found, key=lambda group: (-(group.us or 0.0), -group.bytes, -group.flops))
 
     def to_json(self) -> list[dict]:
-        """Return the kernels as JSON takes them; what was not counted or not measured is None."""
+        """Return the kernels as JSON takes them; what was not measured is None, and all counts of graph mode are.
+
+        `counted` is false where a part of the work has no formula: the counts are of the rest.
+        """
         return [self._entry(kernel) for kernel in self.kernels]
 
     def _entry(self, kernel: Kernel) -> dict:
@@ -109,24 +114,30 @@ class StepProfile:
             "shape": kernel.shape,
             "operands": list(kernel.operands),
             "runs": kernel.runs,
+            "comparisons": kernel.comparisons if counted else None,
+            "bytes_sent": kernel.bytes_sent if counted else None,
+            "counted": kernel.counted,
+            "branch": str(kernel.branch or ""),
             "inferred": kernel.inferred,
             "fused": list(kernel.fused_ops),
             "why_alone": kernel.why_alone,
         }
 
 
-def profile_step(function, *args, steps: int = 20) -> StepProfile:
+def profile_step(function, *args, steps: int = 20, **kwargs) -> StepProfile:
     """Return a compiled tf.function (jit_compile=True) taken apart, run `steps` times under the profiler; 0: not run.
 
-    Running does to variables what the function does.
+    Running does to variables what the function does. What the compiler does not know, how often a loop runs and which
+    branch of a condition, is counted as the profiler saw it.
 
     Raises:
         TypeError, ValueError: as `inspect_step` and `measure_kernels` do.
     """
-    report = inspect_step(function, *args)
+    report = inspect_step(function, *args, **kwargs)
     timing = ceilings = None
     if steps:
-        timing = measure_kernels(function, args, report.kernels, steps=steps)
+        timing = measure_kernels(function, args, report.kernels, kwargs=kwargs, steps=steps)
+        report = report.recounted(timing.runs)
         shapes = [shape for kernel in report.kernels for shape in (kernel.shape, *kernel.operands)]
         found = {
             name for short, name in DTYPES.items() if any(shape.lstrip("(").startswith(f"{short}[") for shape in shapes)
@@ -141,7 +152,7 @@ def profile_graph(function, *args, steps: int = 20) -> StepProfile:
     Of the operations those are listed that ran, or all where nothing is run. XLA is asked nothing, so that functions
     which it refuses can be looked at, too.
     """
-    origins = Origins(function.get_concrete_function(*args))
+    origins = GraphOrigins(function.get_concrete_function(*args))
     found = origins.ops
     timing = None
     if steps:

@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -40,25 +40,27 @@ class Timing:
     `us`: for each kernel (or operation) that was recorded the time from its start to its end, summed over its runs.
     Kernels that run at once are charged the whole of it each, with what they wait for threads: the sum may exceed the
     step. On a machine that others use, too, it may fall far below `busy_us`: what delays a kernel in few of the steps
-    is in that sum's median and not in the kernel's. `step_us`: wall time of a step without the profiler; `profiled_us`:
-    under it, in which all others were taken.
+    is in that sum's median and not in the kernel's. `step_us`: wall time of a step without the profiler,
+    None where it never ran so; `profiled_us`: under it, in which all others were taken.
 
     `profiled_us` = `busy_us` + the sum of `unattributed` + `idle_us`, but for medians being taken of each: `busy_us`,
     when at least one kernel ran; `unattributed`, when something else of the executable did and no kernel (name and
     time, the largest first): what a loop takes beside its body, conditions, names that fit none; `idle_us`, when
     nothing of the executable ran: TensorFlow's call, the launch, waiting, what the step does on the host.
 
-    `threads` is the number of threads, or a GPU's streams, from which kernels were started, over all steps.
+    `runs`: how often each kernel ran in a step, the upper median. `threads` is the number of threads, or a GPU's
+    streams, from which kernels were started, over all steps.
     """
 
     us: dict[str, float]
-    step_us: float
+    step_us: float | None
     profiled_us: float
     busy_us: float
     unattributed: tuple[tuple[str, float], ...]
     idle_us: float
     threads: int
     steps: int
+    runs: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def coverage(self) -> float:
@@ -66,7 +68,9 @@ class Timing:
         return self.busy_us / self.profiled_us
 
 
-def measure_kernels(step, args: Sequence, kernels: Sequence[Kernel], *, steps: int = 20) -> Timing:
+def measure_kernels(
+    step, args: Sequence, kernels: Sequence[Kernel], *, kwargs: Mapping | None = None, steps: int = 20
+) -> Timing:
     """Return the times of the kernels of a tf.function, which runs 2·`steps` + 4 times, and updates what it updates.
 
     `kernels` are those of `inspect_step(step, *args)`; as there, a function without jit_compile is compiled for it.
@@ -74,7 +78,7 @@ def measure_kernels(step, args: Sequence, kernels: Sequence[Kernel], *, steps: i
     Raises:
         ValueError: if no kernel was recorded under its name, or another profiler is running.
     """
-    space, step_us = _record(compilable(step, *args), args, steps)
+    space, step_us = _record(*compilable(step, args, kwargs), steps)
     names = {kernel.name for kernel in kernels}
     return attribute(marked(space, STEP), executable_events(space), names, step_us)
 
@@ -139,7 +143,7 @@ def _profiler(folder: str) -> Iterator[None]:
         tf.profiler.experimental.stop()
 
 
-def attribute(windows: Intervals, events: Sequence[Event], names: Collection[str], step_us: float) -> Timing:
+def attribute(windows: Intervals, events: Sequence[Event], names: Collection[str], step_us: float | None) -> Timing:
     """Return the times of the steps that took place in `windows`: events that bear one of `names` are their kernels.
 
     Where several executables ran, the names are those of the one in which they took longest.
@@ -165,9 +169,9 @@ def attribute(windows: Intervals, events: Sequence[Event], names: Collection[str
     own = max(seconds, key=seconds.__getitem__)
     lines = {event.line for part in inside for event in part if event.group == own and event.name in names}
     parts = [_divide(part, window, names, own) for part, window in zip(inside, windows, strict=True)]
-    other = _medians([part.other for part in parts])
+    other, us = _medians([part.other for part in parts]), _medians([part.us for part in parts])
     return Timing(
-        us=_medians([part.us for part in parts]),
+        us=us,
         step_us=step_us,
         profiled_us=statistics.median(end - begin for begin, end in windows),
         busy_us=statistics.median(part.busy for part in parts),
@@ -175,6 +179,7 @@ def attribute(windows: Intervals, events: Sequence[Event], names: Collection[str
         idle_us=statistics.median(part.idle for part in parts),
         threads=len(lines),
         steps=len(windows),
+        runs={name: statistics.median_high(part.runs.get(name, 0) for part in parts) for name in us},
     )
 
 
@@ -183,6 +188,7 @@ class _Parts:
     """One step's time, in microseconds."""
 
     us: dict[str, float]
+    runs: dict[str, int]
     busy: float
     other: dict[str, float]
     idle: float
@@ -203,7 +209,8 @@ def _divide(events: list[Event], window: tuple[float, float], names: Collection[
         before, covered = _length(covered), _union(covered + others[name])
         other[name] = _length(covered) - before
     idle = max(window[1] - window[0] - _length(covered), 0.0)  # never below but for rounding
-    return _Parts({name: _length(intervals) for name, intervals in kernels.items()}, busy, other, idle)
+    us = {name: _length(intervals) for name, intervals in kernels.items()}
+    return _Parts(us, {name: len(intervals) for name, intervals in kernels.items()}, busy, other, idle)
 
 
 def _union(intervals: Intervals) -> Intervals:

@@ -64,6 +64,34 @@ def executable_events(space: XSpace) -> list[Event]:
     return [dataclasses.replace(event, end=ended.get(key, event.end)) for event, key in begun]
 
 
+def hlo_protos(space: XSpace) -> list[tuple[str, bytes]]:
+    """Return (name with its number, serialized HloProto) of the modules that a profile holds."""
+    return [
+        (event.name, stat.bytes_value)
+        for plane in space.planes
+        for event in plane.event_metadata.values()
+        for stat in event.stats
+        if stat.WhichOneof("value") == "bytes_value"
+        and "hlo proto" in plane.stat_metadata[stat.metadata_id].name.lower()
+    ]
+
+
+def runs(space: XSpace, label: str) -> list[tuple[float, float]]:
+    """Return (begin, end) in microseconds of the runs of a module, named as by `hlo_protos`, in order."""
+    name, _, number = label.rstrip(")").rpartition("(")
+    spans: dict[object, tuple[float, float]] = {}
+    for prefix in (_DEVICE, _HOST):
+        for plane, line in _lines(space, prefix):
+            for _, stats, begin, end in _events(plane, line):
+                same = stats.get("hlo_module") in (label, name) and str(stats.get("program_id", number)) == number
+                if same and "run_id" in stats:
+                    before = spans.get(stats["run_id"], (begin, end))
+                    spans[stats["run_id"]] = min(before[0], begin), max(before[1], end)
+        if spans:
+            break
+    return sorted(spans.values())
+
+
 def operation_events(space: XSpace) -> list[tuple[Event, str]]:
     """Return (run, type) of the graph's operations: a device's where it names any, and those of the host's threads.
 
