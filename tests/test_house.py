@@ -33,7 +33,7 @@ RED = [
     (house.out_of_order, "tfcore.ops.pooling", "from tfcore.layers.dense import Dense"),
     (house.out_of_order, "tfcore.layers.dense", "from tfcore.optimizers import optimizer"),
     (house.out_of_order, "tfcore.optimizers.optimizer", "import tfcore.inspect.graph.dtypes as dtypes"),
-    (house.out_of_order, "tfcore.inspect.graph.calls", "from tfcore.inspect.hlo import cost"),
+    (house.out_of_order, "tfcore.inspect.hlo.cost", "from tfcore.inspect.graph import calls"),
     (house.out_of_order, "tfcore.inspect.hlo.cost", "from tfcore.inspect.profile import roofline"),
     (house.out_of_order, "tfcore.inspect.profile.timing", "def f():\n    from tfcore.inspect.pages import page"),
     (house.out_of_order, "tfcore.inspect.audit.causes", "from tfcore.inspect.numerics import nonfinite"),

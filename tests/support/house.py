@@ -22,8 +22,9 @@ ORDER = (
     ("tfcore.initializers", "tfcore.precision"),
     ("tfcore.ops",),
     ("tfcore.layers", "tfcore.optimizers"),
+    ("tfcore.inspect.hlo",),
     ("tfcore.models", "tfcore.inspect.graph", "tfcore.inspect.figures"),
-    ("tfcore.inspect.audit", "tfcore.inspect.hlo", "tfcore.inspect.numerics"),
+    ("tfcore.inspect.audit", "tfcore.inspect.numerics"),
     ("tfcore.inspect.profile",),
     ("tfcore.inspect.pages",),
     (

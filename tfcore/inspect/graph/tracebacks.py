@@ -19,7 +19,15 @@ _LIBRARIES = tuple(
     }
 )
 # What every call passes through on its way.
-_WRAPPERS = (os.path.join(_OWN, "module.py"), os.path.join(_OWN, "interception.py"))
+_WRAPPERS = tuple(
+    os.path.join(_OWN, *path)
+    for path in (
+        ("module.py",),
+        ("interception.py",),
+        ("inspect", "profile", "compiler.py"),
+        ("inspect", "profile", "functions.py"),
+    )
+)
 _TAPE = re.compile(r"eager/backprop\.py$|ops/gradients_util\.py$")
 
 

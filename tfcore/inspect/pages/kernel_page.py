@@ -16,13 +16,14 @@ import tfcore
 from tfcore.inspect.hlo.dataflow import dataflow
 from tfcore.inspect.pages import page
 from tfcore.inspect.pages.kernel_report import facts, folded_layer, many, mib, reason, scaled, warnings
+from tfcore.inspect.pages.memory_data import memory_data
 from tfcore.inspect.profile.comparison import Form, comparison_rows
 from tfcore.inspect.profile.step_profile import StepProfile
 
 AROUND = 3  # lines of source before and after
 GONE = 60  # operations listed as gone
 _HERE = Path(__file__).parent
-_SCRIPTS = ("kernel_page.js", "kernel_detail.js", "kernel_graph.js", "kernel_roofline.js")
+_SCRIPTS = ("kernel_page.js", "kernel_detail.js", "kernel_graph.js", "kernel_memory.js", "kernel_roofline.js")
 # Nothing may be loaded, whatever the JSON says.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -65,8 +66,10 @@ def page_data(profile: StepProfile) -> dict:
     columns["again"] = [kernel.flops_again for kernel in profile.kernels]
     edges = [] if profile.report is None else dataflow(profile.report.optimized)
     snippets = {kernel.source: None for kernel in profile.kernels if kernel.source}
+    memory = memory_data(profile, texts.of)
     return {
         "columns": columns,
+        "memory": memory,
         "texts": texts.texts,
         "edges": [[numbers[a], numbers[b]] for a, b in edges],
         "snippets": {source: found for source in snippets if (found := snippet(source)) is not None},
@@ -224,6 +227,8 @@ _EXPLORER = """
 <section id="detail" aria-live="polite" aria-label="The chosen kernel"></section>
 <section><h2 id="graph-title">Graph</h2><p class="faint" id="graph-note"></p>
 <div class="wide scroll" id="graph"></div></section>
+<section id="memory-section"><h2>Memory over the step</h2><p class="faint" id="memory-note"></p>
+<div class="wide" id="memory"></div><div class="wide" id="memory-list" aria-live="polite"></div></section>
 <section id="roofline-section"><h2>Roofline</h2><p class="faint" id="roofline-note"></p>
 <div class="wide" id="roofline"></div></section>
 """

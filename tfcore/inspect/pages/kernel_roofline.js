@@ -93,6 +93,7 @@ function startRoofline() {
 
 startTable();
 startTree();
+startMemory();
 startRoofline();
 refresh();
 if (shown.length) choose(shown[0]);
