@@ -6,8 +6,10 @@ import tensorflow as tf
 
 from tests.support.memory import HAS_PROC, measurer
 from tfcore import random
+from tfcore.interception import intercept
 from tfcore.layers.attention import Attention, MultiHeadAttention
-from tfcore.ops.attention import FORMULATIONS, attend
+from tfcore.ops.attention import FORMULATIONS, attend, attention_weights
+from tfcore.ops.attention_dropout import keep_all
 
 KEY = random.make_key(0)
 
@@ -73,6 +75,103 @@ def test_an_open_batch_size(formulation):
     assert run(*_inputs()).shape == (2, 3, 13, 7)
 
 
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("formulation", ["direct", "chunked", "folded"])
+def test_second_order_gradients_are_refused(formulation, graph):
+    layer = MultiHeadAttention(width=7, heads=3, key_dim=5, formulation=formulation, key=KEY)
+
+    def run(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = tf.reduce_sum(tf.square(layer(x)))
+            slope = tf.reduce_sum(tf.square(inner.gradient(y, x)))
+        return outer.gradient(slope, x)
+
+    with pytest.raises(NotImplementedError, match=r"attention has a gradient of its own.*once more: take"):
+        (tf.function(run, autograph=False) if graph else run)(tf.ones((2, 13, 7)))
+
+
+def test_second_order_gradients_of_the_weights_are_those_of_the_formula():
+    query, key, _ = _inputs(tf.float64)
+
+    def second(weights):
+        with tf.GradientTape() as outer:
+            outer.watch(query)
+            with tf.GradientTape() as inner:
+                inner.watch(query)
+                y = tf.reduce_sum(weights(query) ** 3)
+            slope = tf.reduce_sum(inner.gradient(y, query) ** 2)
+        return outer.gradient(slope, query)
+
+    def formula(query):
+        exponentials = tf.exp(0.5 * tf.einsum("bntd,bnsd->bnts", query, key))
+        return exponentials / tf.reduce_sum(exponentials, axis=3, keepdims=True)
+
+    found = second(lambda query: attention_weights(query, key, scale=0.5))
+    expected = second(formula)
+    assert np.abs(found - expected).max() < 1e-10 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("half", [tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
+def test_gradients_in_half_precision_are_as_good_as_those_of_the_plain_form(half, xla):
+    """Beside float64 on the same rounded numbers; the plain form is the formula differentiated by TensorFlow."""
+    inputs = [tf.cast(x, half) for x in _inputs()]
+    upstream = tf.cast(tf.random.stateless_normal((2, 3, 13, 7), (0, 1)), half)
+    settings = {"scale": 0.5, "dropout_rate": 0.3, "dropout_key": KEY}
+
+    def plain(query, key, value, *, scale, dropout_rate, dropout_key):
+        weights = attention_weights(query, key, scale=scale)
+        kept = keep_all(dropout_key, tf.constant([2, 3, 13]), 131, dropout_rate)
+        weights = tf.where(kept, weights / (1 - dropout_rate), 0.0)
+        return tf.matmul(tf.cast(weights, value.dtype), value)
+
+    def error(function):
+        @tf.function(jit_compile=xla, autograph=False)
+        def run(inputs, upstream):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                y = function(*inputs, **settings)
+            return [y, *tape.gradient(y, inputs, output_gradients=upstream)]
+
+        exact, found = (run([tf.cast(x, d) for x in inputs], tf.cast(upstream, d)) for d in (tf.float64, half))
+        return [
+            np.linalg.norm(tf.cast(a, tf.float64) - b) / np.linalg.norm(b) for a, b in zip(found, exact, strict=True)
+        ]
+
+    for own, other in zip(error(attend), error(plain), strict=True):
+        assert own < 1.5 * other
+
+
+def test_auto_takes_the_formulation_with_fewer_multiplications():
+    def chosen(width, key_dim, heads, batch, queries, keys=None, context_width=None):
+        layer = MultiHeadAttention(width=width, context_width=context_width, heads=heads, key_dim=key_dim, key=KEY)
+        return layer.chosen(batch, queries, keys or queries)
+
+    assert chosen(64, 64, 4, 128, 144) == "folded"  # the ViT's blocks
+    assert chosen(256, 256, 8, 16, 256) == "folded"  # the Perceiver's
+    assert chosen(64, 16, 4, 64, 55) == "direct"  # the window transformer's: a head's queries are narrower than x
+    assert chosen(1, 256, 4, 8, 500) == chosen(1, 256, 4, None, 500) == "folded"  # FordA's
+    # The product of the weights is paid once a batch: 63 queries of 1 example do not pay for it, of 8 they do.
+    assert chosen(64, 64, 1, 1, 63) == "direct" and chosen(64, 64, 1, 8, 63) == "folded"
+    assert chosen(7, 8, 2, 1, 13, 5, context_width=70) == "direct"
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_auto_computes_what_it_has_chosen(batch):
+    layers = {f: MultiHeadAttention(width=64, heads=1, key_dim=64, formulation=f, key=KEY) for f in ("auto", "direct")}
+    x = tf.random.stateless_normal((batch, 63, 64), (0, 1))
+    seen = {}
+    for formulation, layer in layers.items():
+        calls = []
+        with intercept(lambda callee, call, *a, calls=calls, **k: calls.append(callee) or call(*a, **k)):
+            seen[formulation] = layer(x), len(calls)
+    np.testing.assert_allclose(seen["auto"][0], seen["direct"][0], rtol=1e-4, atol=1e-5)
+    assert (seen["auto"][1] < seen["direct"][1]) == (batch == 8)  # the folded one calls no projection
+
+
 @pytest.mark.parametrize("layer", [MultiHeadAttention(width=7, heads=3, key_dim=5, key=KEY), Attention()])
 def test_weights_are_a_distribution_over_keys(layer):
     x = tf.constant(np.random.default_rng(0).standard_normal((2, 13, 7)), tf.float32)
@@ -106,6 +205,12 @@ REFUSED = {
     "heads": (lambda: MultiHeadAttention(width=7, heads=0, key_dim=5, key=KEY), "heads must be at least 1, got 0"),
     "key_dim": (lambda: MultiHeadAttention(width=7, heads=3, key_dim=0, key=KEY), "key_dim must be at least 1"),
     "width": (lambda: MultiHeadAttention(width=0, heads=3, key_dim=5, key=KEY), "width must be at least 1, got 0"),
+    "folded mask": (
+        lambda: MultiHeadAttention(width=7, heads=3, key_dim=5, formulation="folded", key=KEY)(
+            tf.ones((2, 13, 7)), mask=tf.ones((2, 13, 13), tf.bool)
+        ),
+        r"broadcast to \(B, N, T, S\) = \(2, 3, 13, 13\)",
+    ),
     "layer rate": (lambda: Attention(dropout=-0.1), "got -0.1"),
     "layer formulation": (lambda: Attention(formulation="flash"), "'flash'"),
 }

@@ -18,7 +18,7 @@ from tfcore.models.inn import Inn
 from tfcore.models.timeseries import TimeSeriesTransformer
 from tfcore.models.vit import VisionTransformer
 from tfcore.module import Module
-from tfcore.ops.attention import BLOCK
+from tfcore.ops.attention_dropout import BLOCK
 from tfcore.optimizers.optimizer import Adam, AdamW
 
 
@@ -138,7 +138,7 @@ def test_loops_in_a_custom_gradient_have_their_layer():
     products = {
         (origin.layer, origin.phase)
         for _, origin in origins.ops
-        if "MatMul" in origin.op_type and origin.source.startswith("tfcore/ops/attention.py")
+        if "MatMul" in origin.op_type and origin.source.startswith("tfcore/ops/attention")
     }
     assert products == {("blocks/0/attention", "forward"), ("blocks/0/attention", "backward")}
 

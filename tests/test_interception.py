@@ -97,7 +97,7 @@ def _names(model, *inputs):
 
 def test_calls_bear_paths_and_activations_what_they_are_applied_to():
     settings = {"classes": 3, "image_size": 8, "patch_size": 4, "width": 4, "blocks": 2, "heads": 2, "mlp_width": 5}
-    model = VisionTransformer(key=KEY, head_units=(6,), **settings)
+    model = VisionTransformer(key=KEY, head_units=(6,), formulation="direct", **settings)
     names = [name for name, *_ in _names(model, tf.ones([2, 8, 8, 3]))]
     assert names[0] == "model" and len(set(names)) == len(names)
     assert {"blocks/1/attention/query", "tokens/patches", "gelu(blocks/0/feed_forward/dense/0)"} <= set(names)

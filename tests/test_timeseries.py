@@ -122,16 +122,6 @@ def test_a_skipped_branchs_gradient_is_no_half_precision_sum():
         np.testing.assert_array_equal(gradient, [1031 * 67])  # float16 ends at 65,504
 
 
-def test_formulation_auto_folds_inputs_narrower_than_a_head():
-    chosen = {
-        (width, context): MultiHeadAttention(
-            width=width, context_width=context, heads=2, key_dim=8, key=KEY
-        ).formulation
-        for width, context in ((1, 1), (7, 7), (8, 8), (7, 9), (9, 7))
-    }
-    assert chosen == {(1, 1): "folded", (7, 7): "folded", (8, 8): "direct", (7, 9): "direct", (9, 7): "direct"}
-
-
 def test_uniform_attention_is_the_mean_of_the_values_that_a_query_may_see():
     layer = MultiHeadAttention(width=5, heads=3, key_dim=7, formulation="uniform", key=KEY, dtype=tf.float64)
     x = tf.random.stateless_normal((2, 13, 5), (0, 1), dtype=tf.float64)

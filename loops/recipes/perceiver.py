@@ -35,7 +35,7 @@ class PerceiverRecipe(Recipe):
     positions: str = "learned"
     bands: int = 16
     augmentation: str = "chain"
-    formulation: str = "direct"
+    formulation: str = "auto"
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> Perceiver:
         return Perceiver(

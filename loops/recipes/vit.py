@@ -35,7 +35,7 @@ class VitRecipe(Recipe):
     head_units: tuple[int, ...] = (2048, 1024)
     head_dropout: float = 0.5
     augmentation: str = "chain"
-    formulation: str = "direct"
+    formulation: str = "auto"
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> VisionTransformer:
         return VisionTransformer(

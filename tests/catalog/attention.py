@@ -10,7 +10,7 @@ from tests.catalog.entry import Case, Entry, random_array
 from tests.catalog.twins import pair_variables
 from tfcore import random
 from tfcore.layers.attention import Attention, MultiHeadAttention, Projection
-from tfcore.ops import attention
+from tfcore.ops import attention, attention_direct, attention_dropout, attention_folded
 
 B, N, T, S, D, E = 2, 3, 13, 257, 5, 7  # S: three blocks of 86 keys, but one
 KEY, RATE = (3, 5), 0.3
@@ -61,7 +61,10 @@ def _attend(formulation, masked, dropout):
         return Case(ours, theirs, _inputs(dtype))
 
     name = f"ops.attend[{formulation}]" + " mask" * masked + " dropout" * dropout
-    return Entry(name, (attention.attend, attention.FORMULATIONS[formulation]), case)
+    proven = (attention.attend, attention.FORMULATIONS[formulation], attention_dropout.keep_block)
+    if formulation == "direct":
+        proven += (attention_direct.mix, attention_dropout.keep_all)
+    return Entry(name, proven, case)
 
 
 def _weights(dtype):
@@ -95,15 +98,31 @@ def _layer(dtype, formulation, cross, **settings):
 
 
 def _folded_dropout(dtype, masked):
-    """The folded layer beside the direct one, with dropout: then the weights of a query no longer sum to 1."""
+    """The folded layer beside the direct one, with dropout: then the weights of a query no longer sum to 1.
+
+    The steps are three of gradient descent, each with masks of its own.
+    """
     layers = [_layer(dtype, formulation, True, dropout=RATE, site=2) for formulation in ("folded", "direct")]
     x, context = random_array((2, 13, 7), dtype), random_array((2, 131, 11), dtype, 1)
     mask = np.random.default_rng(0).random((2, 1, 13, 131)) < 0.7
     mask[0, :, 3] = False  # this query may attend to nothing
     settings = {"training": True, "key": tf.constant(KEY), "mask": tf.constant(mask) if masked else None}
+
+    def train(pairs):
+        losses = []
+        for side, layer in enumerate(layers):
+            variables = [pair[side] for pair in pairs]
+            for step in range(3):
+                with tf.GradientTape() as tape:
+                    y = layer(x, context, **{**settings, "key": random.fold_in(tf.constant(KEY), step)})
+                    losses.append(tf.reduce_mean(tf.square(y - 1.0)))
+                for variable, gradient in zip(variables, tape.gradient(losses[-1], variables), strict=True):
+                    variable.assign_sub(0.25 * gradient)
+        return [*zip(losses[:3], losses[3:], strict=True), *pairs]
+
     ours, theirs = (layer.named_variables() for layer in layers)
     pairs = [(ours[path], theirs[path]) for path in ours if path != "key/bias"]
-    return Case(*(partial(layer, **settings) for layer in layers), (x, context), pairs)
+    return Case(*(partial(layer, **settings) for layer in layers), (x, context), pairs, steps=partial(train, pairs))
 
 
 def _multi_head(dtype, formulation, cross):
@@ -142,7 +161,7 @@ ENTRIES = [
         for masked in (False, True)
         for dropout in (False, True)
     ),
-    Entry("ops.attention_weights mask", (attention.attention_weights,), _weights),
+    Entry("ops.attention_weights mask", (attention.attention_weights, attention_direct.softmax_weights), _weights),
     *(
         Entry(
             f"layers.MultiHeadAttention[{formulation}] {'cross' if cross else 'self'}",
@@ -155,7 +174,7 @@ ENTRIES = [
     *(
         Entry(
             "layers.MultiHeadAttention[folded] dropout" + " mask" * masked,
-            (MultiHeadAttention, attention.attend_folded),
+            (MultiHeadAttention, attention_folded.attend_folded),
             lambda dtype, m=masked: _folded_dropout(dtype, m),
         )
         for masked in (False, True)

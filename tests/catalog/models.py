@@ -16,7 +16,6 @@ from tfcore.models.inn import Inn
 from tfcore.models.perceiver import CrossAttention, Perceiver
 from tfcore.models.vit import VisionTransformer
 from tfcore.ops.activations import softmax
-from tfcore.ops.attention import FORMULATIONS
 from tfcore.optimizers.optimizer import Adam
 
 VIT = {
@@ -39,8 +38,9 @@ PERCEIVER = {
     "blocks": 2,
     "heads": 3,
 }
-# One formulation in a stack of blocks; of the others (proven equal to it as layers) it is enough that they are used.
-DEPTHS = {f: {} if f == "direct" else {"blocks": 1} for f in FORMULATIONS}
+# One formulation in a stack of blocks, what auto takes in the published size; of the others (proven equal to it as
+# layers) it is enough that they are used.
+DEPTHS = {"folded": {}, "direct": {"blocks": 1}, "chunked": {"blocks": 1}}
 PUBLISHED_CNN = {"image_size": 32, "filters": (32, 64, 128), "units": 128}
 CNN = {"image_size": 16, "filters": (7, 11, 13), "units": 17}
 # For the published sizes. At a learning rate of 2^-10 the Perceiver's loss jumps on so few images (2 a step, measured:

@@ -64,7 +64,7 @@ LONG = {
     "loops.train._train": 199,
     "tfcore.models.perceiver.Perceiver.__init__": 81,
     "loops.steps.make_train_step": 76,
-    "tfcore.ops.attention.attend_chunked": 70,
+    "tfcore.ops.attention_chunked.attend_chunked": 70,
     "scripts.train.main": 69,
     "tfcore.models.cnn.Cnn.__init__": 68,
     "scripts.evaluate.main": 66,

@@ -11,7 +11,8 @@ import tensorflow as tf
 from tfcore import random
 from tfcore.initializers import glorot_uniform
 from tfcore.module import Module
-from tfcore.ops.attention import FORMULATIONS, attend, attend_folded, attention_weights
+from tfcore.ops.attention import FORMULATIONS, attend, attention_weights
+from tfcore.ops.attention_folded import attend_folded, multiplications
 from tfcore.ops.linear import linear
 from tfcore.precision import variable_dtype
 
@@ -67,8 +68,9 @@ class MultiHeadAttention(Module):
         key_dim: d, of queries, keys and values.
         dropout: share of the weights dropped in training.
         site: number of this layer's dropout under a step's key.
-        formulation: "direct", "chunked" or "folded", see `tfcore.ops.attention`; "auto" takes folded where the inputs
-            are narrower than a head, which makes it the cheaper one, else direct. "uniform" is no formulation of
+        formulation: "direct", "chunked" or "folded", see `tfcore.ops`; "auto" takes, of direct and folded, the one with
+            fewer multiplications for the layer's sizes, the numbers of positions and the batch, as
+            `tfcore.ops.attention_folded.multiplications` counts them. "uniform" is no formulation of
             attention but its control: every weight 1/S, whatever queries and keys say, which then never learn.
 
     Raises:
@@ -94,9 +96,6 @@ class MultiHeadAttention(Module):
             if size < 1:
                 raise ValueError(f"MultiHeadAttention: {name} must be at least 1, got {size}")
         check_attention(dropout, formulation, MULTI_HEAD_FORMULATIONS)
-        if formulation == "auto":
-            # Per query and key, direct multiplies 2·d numbers and folded context_width twice and a one.
-            formulation = "folded" if max(width, context_width) < key_dim else "direct"
         self.dropout, self.site, self.formulation, self.dtype = dropout, site, formulation, dtype
         self.scale = 1.0 / math.sqrt(key_dim)
         if formulation == "uniform":
@@ -117,14 +116,29 @@ class MultiHeadAttention(Module):
         key: tf.Tensor | None = None,
     ) -> tf.Tensor:
         context = x if context is None else context
+        formulation = self.chosen(x.shape[0], x.shape[1], context.shape[1])
         settings = {"scale": self.scale, "mask": mask, **_dropout(self, training, key)}
-        if self.formulation == "folded":
+        if formulation == "folded":
             projections = {name: getattr(self, name).weights() for name in ("query", "key", "value", "output")}
             return attend_folded(tf.cast(x, self.dtype), tf.cast(context, self.dtype), **projections, **settings)
-        heads = attend(
-            self.query(x), self.key(context), self.value(context), formulation=self.formulation, **settings
-        )  # (B, N, T, d)
-        return self.output(heads)  # (B, T, D)
+        heads = attend(self.query(x), self.key(context), self.value(context), formulation=formulation, **settings)
+        return self.output(heads)  # (B, N, T, d) -> (B, T, D)
+
+    def chosen(self, batch: int | None, queries: int, keys: int) -> str:
+        """Return the formulation for so many examples (None, an open batch, counts as one), queries and keys."""
+        if self.formulation != "auto":
+            return self.formulation
+        width, heads, head_width = self.query.kernel.shape
+        counts = multiplications(
+            batch=batch or 1,
+            queries=queries,
+            keys=keys,
+            heads=heads,
+            head_width=head_width,
+            width=width,
+            context_width=self.key.kernel.shape[0],
+        )
+        return min(counts, key=counts.get)  # direct, if they are equal
 
     def weights(self, x: tf.Tensor, context: tf.Tensor | None = None, *, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Return the attention weights (B, N, T, S) of inference, for pictures and audits."""

@@ -98,7 +98,8 @@ class Perceiver(Module):
     Args:
         latents: L.
         positions: "learned", or "fourier" as in the paper, with `bands` frequencies.
-        augmentation, formulation: as in `VisionTransformer`.
+        augmentation: as in `VisionTransformer`.
+        formulation: of the blocks' attention, see `MultiHeadAttention`; the cross-attention is direct or chunked.
 
     Raises:
         ValueError: for a patch size that does not divide the image size, sizes below 1, rates outside [0, 1), unknown
@@ -122,7 +123,7 @@ class Perceiver(Module):
         positions: str = "learned",
         bands: int = 16,
         augmentation: str = "chain",
-        formulation: str = "direct",
+        formulation: str = "auto",
         dtype: tf.DType = tf.float32,
     ):
         super().__init__()
@@ -148,7 +149,7 @@ class Perceiver(Module):
             dropout=dropout,
             ffn_dropout=ffn_dropout,
             site=1,
-            formulation=formulation,
+            formulation="chunked" if formulation == "chunked" else "direct",  # its keys and values are used twice
             key=random.fold_in(key, 2),
             dtype=dtype,
         )

@@ -28,7 +28,7 @@ class VisionTransformer(Module):
     Args:
         head: "flatten" hands all T·D features to the MLP, as published; "mean" their mean over the patches.
         augmentation: "chain", "fused" or "none", see `ImageTokens`.
-        formulation: of attention, "direct" or "chunked".
+        formulation: of attention, see `MultiHeadAttention`.
 
     Raises:
         ValueError: for a patch size that does not divide the image size, sizes below 1, rates outside [0, 1), an
@@ -51,7 +51,7 @@ class VisionTransformer(Module):
         head_units: tuple[int, ...] = (2048, 1024),
         head_dropout: float = 0.5,
         augmentation: str = "chain",
-        formulation: str = "direct",
+        formulation: str = "auto",
         dtype: tf.DType = tf.float32,
     ):
         super().__init__()
