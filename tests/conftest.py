@@ -1,14 +1,31 @@
 """Set-up of all tests: a quiet TensorFlow, and the fixtures that several files use."""
 
+import ctypes
+import gc
 import importlib
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A script keeps freed memory, for it takes one step over and over; a process of all tests must give it back.
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**17))
 
 import pytest
 
 from parts import command_line
 from tests.support.archive_server import server  # noqa: F401
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_goes_back():
+    """What a file's fixtures have shared, models and graphs and their Keras twins, is gone when the file has ended."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)
 
 
 @pytest.fixture

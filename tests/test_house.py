@@ -12,6 +12,7 @@ from tests.support import house
 from tests.support.house import FILES, ORDER
 from tests.support.public import public
 
+pytestmark = pytest.mark.quick
 RULES = (house.out_of_order, house.keras_in, house.foreign, house.of_test_files, house.too_long)
 
 

@@ -83,6 +83,14 @@ def _tiny(name: str, precision: str) -> Tiny:
     return Tiny(name, precision)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _drop_the_graphs():
+    """They are shared by the tests of this file, and by no other's."""
+    yield
+    _tiny.cache_clear()
+    _used_ops.cache_clear()
+
+
 @in_both
 @of_all
 def test_what_is_kept_is_float32(name, precision):
