@@ -10,6 +10,7 @@ path (`tfcore.module.module_scopes`). Gradients were made by the tape: their nam
 """
 
 import itertools
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -60,7 +61,7 @@ class GraphOrigins:
         ops = [describe(op) for op in graph.get_operations()]
         by_name = {item.op.name: item for item in ops}
         _set_phases(ops, by_name, caller)
-        scopes = self._scopes or _scopes_of_names(ops)
+        scopes = self._scopes or _named_by_variables(_scopes_of_names(ops), ops, graph)
         for item in ops:
             if item.phase != "update" or self._scopes:  # without scopes of ours, an update is its variable's
                 item.layer = _layer(_forward_name(item.op.name), scopes)
@@ -156,6 +157,33 @@ def _scopes_of_names(ops: list[TracedOp]) -> dict[str, str]:
     # What begins with a capital is TensorFlow's name for an operation of several parts.
     scopes = {"/".join(itertools.takewhile(lambda part: not part[0].isupper(), path)) for path in paths}
     return {scope: scope for scope in scopes - names if scope}
+
+
+def _named_by_variables(scopes: dict[str, str], ops: list[TracedOp], graph: tf.Graph) -> dict[str, str]:
+    """Scopes with the names of the variables that are read there: TensorFlow counts a scope that was opened before.
+
+    sequential_1/dense_1 reads sequential/dense/kernel: it is sequential/dense, and not the layer dense_1.
+    """
+    names = {id(variable.handle): variable.name.partition(":")[0] for variable in graph.variables}
+    read = {inner.op.name: names[id(outer)] for outer, inner in graph.captures if id(outer) in names}
+    whole = {"": ""}  # scope and what it is called, for each that is known, and for those around it
+    for item in ops:
+        if item.op.type != "ReadVariableOp" or item.op.inputs[0].op.name not in read:
+            continue
+        scope = _layer(item.op.name, scopes).split("/")
+        owner = read[item.op.inputs[0].op.name].split("/")[:-1]
+        pairs = zip(scope, owner, strict=False)
+        if len(scope) == len(owner) and all(re.fullmatch(rf"{re.escape(name)}(_\d+)?", here) for here, name in pairs):
+            for depth in range(1, len(scope) + 1):
+                whole.setdefault("/".join(scope[:depth]), "/".join(owner[:depth]))
+
+    def called(scope: str) -> str:
+        if scope in whole:
+            return whole[scope]
+        outer, _, own = scope.rpartition("/")
+        return f"{called(outer)}/{own}".lstrip("/")
+
+    return {scope: called(path) for scope, path in scopes.items()}
 
 
 def _layer(name: str, scopes: dict[str, str]) -> str:

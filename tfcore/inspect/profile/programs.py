@@ -57,7 +57,7 @@ def find_programs(path: Path) -> list[Program]:
         return _of_file(path)
     profiles = sorted(path.rglob("*.xplane.pb"))
     if profiles:
-        return _of_profile(profiles[-1])
+        return _of_profile(profiles[-1], profiles[-1].read_bytes())
     dumped = sorted(file for file in path.iterdir() if _DUMP.match(file.name))
     if dumped:
         return _of_dump(dumped)
@@ -151,7 +151,7 @@ def _of_file(path: Path) -> list[Program]:
                 return [Program(module.name or path.name, module, allocations=_beside(path))]
             return [Program(name, parser.parse(text, name)) for name in names]
         if path.name.endswith(".xplane.pb") or _is_profile(data):
-            return _of_profile(path)
+            return _of_profile(path, data)
         proto = read_proto(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -194,10 +194,10 @@ def _is_profile(data: bytes) -> bool:
         return False
 
 
-def _of_profile(path: Path) -> list[Program]:
+def _of_profile(path: Path, data: bytes) -> list[Program]:
     space = XSpace()
     try:
-        space.ParseFromString(path.read_bytes())
+        space.ParseFromString(data)
     except Exception:
         raise ValueError(f"{path}: no profile: the file is cut off or of another kind") from None
     protos = xplane.hlo_protos(space)
@@ -206,8 +206,8 @@ def _of_profile(path: Path) -> list[Program]:
             f"{path}: the profile holds no HLO module: did anything that XLA compiled run while it was on?"
         )
     programs = []
-    for label, data in protos:
-        proto = read_proto(data)
+    for label, serialized in protos:
+        proto = read_proto(serialized)
         has_memory = bool(proto.buffer_assignment.buffer_allocations)
         allocations = tuple(buffers.allocations_of_proto(proto)) if has_memory else ()
         timing = functools.partial(_times, space, label) if xplane.runs(space, label) else None

@@ -14,6 +14,7 @@ from tfcore.inspect.graph.tracing import TraceReport, Uncompilable, find_uncompi
 from tfcore.inspect.hlo.kernels import Kernel
 from tfcore.inspect.hlo.origins import Origin
 from tfcore.inspect.profile.compiler import inspect_step
+from tfcore.inspect.profile.notebook import notebook_html
 from tfcore.inspect.profile.roofline import DTYPES, Ceilings, Place, measure_ceilings, place
 from tfcore.inspect.profile.step_report import StepReport
 from tfcore.inspect.profile.timing import Timing, measure_kernels, measure_ops
@@ -49,6 +50,12 @@ class StepProfile:
     def us(self, kernel: Kernel) -> float | None:
         """Return the microseconds of a kernel in a step; None where no time was taken or the profiler saw none."""
         return None if self.timing is None else self.timing.us.get(kernel.name)
+
+    def _repr_html_(self) -> str:
+        """Show the step in a notebook."""
+        step_us = None if self.timing is None else self.timing.step_us or self.timing.profiled_us
+        totals, memory = (None, None) if self.report is None else (self.report.totals, self.report.memory)
+        return notebook_html(self.kernels, totals, memory, self.us, step_us)
 
     @functools.cached_property
     def places(self) -> dict[str, Place]:

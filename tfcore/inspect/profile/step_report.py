@@ -11,6 +11,7 @@ from tfcore.inspect.hlo.kernels import Kernel, find_kernels
 from tfcore.inspect.hlo.module import Module
 from tfcore.inspect.hlo.origins import Origins
 from tfcore.inspect.hlo.stages import Stages
+from tfcore.inspect.profile.notebook import notebook_html
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,10 @@ class StepReport:
     trace_seconds: float | None = None
     build_seconds: float | None = None
     compile_seconds: float | None = None
+
+    def _repr_html_(self) -> str:
+        """Show the step in a notebook."""
+        return notebook_html(self.kernels, self.totals, self.memory, lambda kernel: None, None)
 
     def top(self, field: str = "bytes", count: int = 10) -> list[Kernel]:
         """Return the kernels with the most of a field: flops, transcendentals, integer_ops, bytes."""
