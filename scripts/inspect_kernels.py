@@ -59,6 +59,7 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
+    from tfcore.inspect.pages import page
     from tfcore.inspect.pages.difference_page import difference_parts
     from tfcore.inspect.pages.kernel_page import html_report
     from tfcore.inspect.pages.kernel_report import text_report
@@ -71,18 +72,22 @@ def main(arguments) -> int:
         raise ValueError("--compare sets compiled steps side by side: leave out --xla off")
     other = None if arguments.against is None else subjects.find_other(arguments)
     subject = subjects.find(arguments.what, arguments)
-    about, profile, forms = subject()
+    found = subject()
+    about, profile, forms = found.about, found.profile, found.forms
+    note = [page.paragraph(found.note)] if found.note else []
     if arguments.html is not None and other is None:
-        command_line.write_text(arguments.html, html_report(profile, about, forms=forms))
+        command_line.write_text(arguments.html, html_report(profile, about, forms=forms, before=note))
     command_line.write_json(arguments.json, profile.to_json())
     print(text_report(profile, about), end="", flush=True)
+    if found.note:
+        print(f"\n{found.note}", flush=True)
     if forms:
         title = f"side by side, {subjects.TURNS} turns each" if forms[0].ms else "side by side"
         print("\n" + comparison_text(forms, title), end="")
     if other is not None:
         sides = Side.of_profile(about, profile), other()
         if arguments.html is not None:
-            parts = difference_parts(*sides)
+            parts = [*note, *difference_parts(*sides)]
             command_line.write_text(arguments.html, html_report(profile, about, forms=forms, before=parts))
         print("\n" + difference_text(*sides), end="")
     return 0

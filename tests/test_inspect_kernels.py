@@ -111,6 +111,51 @@ def test_an_evaluation_step_that_is_not_run(capsys, tmp_path):
     assert "µs" not in capsys.readouterr().out
 
 
+def test_programs_of_others_from_the_shell(capsys, tmp_path):
+    dump = ROOT / "tests" / "hlo" / "jax_step.xplane.pb.gz"
+    files = ("--json", tmp_path / "k.json", "--html", tmp_path / "k.html")
+    assert _call(dump, *files) == 0
+    assert "jax_step.xplane.pb.gz, module jit_train_step" in capsys.readouterr().out
+    assert _call(ROOT / "tests" / "hlo" / "jax_step.txt.gz", "--against", tmp_path / "k.json", "--html", files[3]) == 0
+    assert "kernels: 0 gained" not in (out := capsys.readouterr().out) and "by phase" in out
+    assert "by line" in (tmp_path / "k.html").read_text()
+
+
+FUNCTIONS = """
+import tensorflow as tf
+
+def step(x, y):
+    return tf.reduce_sum(tf.tanh(x @ x)) + tf.cast(y, tf.float32)
+
+def made():
+    return tf.ones([5, 5]), tf.constant(3)
+
+def broken(x):
+    raise RuntimeError("not today")
+"""
+
+
+def test_a_function_of_ones_own(capsys, tmp_path):
+    file = tmp_path / "mine_of_tests.py"
+    file.write_text(FUNCTIONS)
+    for arguments in ("f32[5,5] s32[]", "made"):
+        assert _call(f"{file}:step", "--args", arguments, "--steps", 0) == 0
+        out = capsys.readouterr().out
+        assert "of (float32[5,5], int32[]), compiled by XLA" in out and "mine_of_tests.py:5" in out
+    for name, arguments, message in (
+        ("step", [], "step takes x, y: say them by --args"),
+        ("step", ["--args", "f32[5,5]"], "cannot be traced"),
+        ("step", ["--args", "f32[5,5"], "neither shapes"),
+        ("step", ["--args", "q7[5,5]"], "no dtype"),
+        ("broken", ["--args", "f32[5]"], "RuntimeError: not today"),
+        ("gone", [], "has no 'gone'; it has broken, made, step"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _call(f"{file}:{name}", *arguments, "--steps", 0)
+    with pytest.raises(ValueError, match="no module 'no_such_module_here' can be imported"):
+        _call("no_such_module_here:step")
+
+
 def test_what_compare_means():
     series, inn = recipes.get("transformer_forda"), recipes.get("inn_cifar10")
     assert formulation(series, "skip") == ("constant_branches", "skip")
@@ -127,6 +172,8 @@ def test_what_compare_means():
         (["inn_cifar10", "--steps", "-1"], "--steps must be at least 0, got -1"),
         (["inn_cifar10", "--precision", "half"], "precision must be one of float32, mixed_bfloat16"),
         (["inn_cifar10", "--compare", "patches", "--xla", "off"], "leave out --xla off"),
+        (["no/such/file.hlo"], "no such file or folder"),
+        (["inn_cifar10", "--against", "patchs"], "formulation must be one of patches, shifted.*, got 'patchs'"),
         (["inn_cifar10", "--compare", "kernel=5"], "did you mean 'kernel_size'"),
         (["inn_cifar10", "--compare", "patchs"], "formulation must be one of patches, shifted.*, got 'patchs'"),
     ],

@@ -1,13 +1,24 @@
 """What `inspect_kernels.py` takes apart: recipes, programs compiled elsewhere, functions of others."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 TURNS = 9  # of each form in a comparison
 
 
-def find(what: str, arguments, extra=()) -> Callable:
-    """Return what gives (a sentence, StepProfile, forms side by side) of WHAT; `extra`: settings of a recipe.
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A program taken apart: `about` names it, `forms` stand side by side, `note` is what else is to be said."""
+
+    about: str
+    profile: object
+    forms: Sequence = ()
+    note: str = ""
+
+
+def find(what: str, arguments, extra=()) -> Callable[[], Subject]:
+    """Return what takes WHAT apart, when it is called; `extra`: settings of a recipe.
 
     Raises:
         ValueError: for what is none of the things that can be taken apart.
@@ -20,9 +31,9 @@ def find(what: str, arguments, extra=()) -> Callable:
         raise ValueError(f"{what} is no recipe: --compare, --set, --precision and --xla off are for recipes")
     path = Path(what)
     if path.exists():
-        return lambda: (*_program(path, arguments), ())
+        return lambda: _program(path, arguments)
     if ":" in what:
-        return lambda: (*_function(what, arguments), ())
+        return lambda: _function(what, arguments)
     if "/" in what or "." in what:
         raise ValueError(f"{what}: no such file or folder, and no MODULE:FUNCTION")
     recipes.get(what)  # raises, with the recipe that was meant
@@ -41,12 +52,12 @@ def find_other(arguments) -> Callable:
     if arguments.what in recipes.RECIPES and text not in recipes.RECIPES and not path.exists() and ":" not in text:
         setting = formulation(recipes.get(arguments.what), text)
         subject = find(arguments.what, arguments, [setting])
-        return lambda: Side.of_profile("=".join(setting), subject()[1])
+        return lambda: Side.of_profile("=".join(setting), subject().profile)
     subject = find(text, arguments)
 
     def side() -> Side:
-        about, profile, _ = subject()
-        return Side.of_profile(about, profile)
+        found = subject()
+        return Side.of_profile(found.about, found.profile)
 
     return side
 
@@ -78,14 +89,14 @@ def _recipe(name: str, arguments, extra) -> Callable:
         about = f"{recipe.name}, {arguments.step} step, batch {recipe.batch_size}, {recipe.precision}"
         about += ", compiled by XLA" if compiled else ", graph mode"
         if not rivals:
-            return about, profile, ()
+            return Subject(about, profile)
         reports = [profile.report, *(inspect_step(function, *values) for function, values in built)]
         times = [()] * len(reports)
         if arguments.steps:
             runs = [lambda f=function, v=values: f(*v).numpy() for function, values in [(step, inputs), *built]]
             times = take_turns(runs, TURNS)
         labels = ["the recipe's own", *("=".join(setting) for setting in rivals)]
-        return about, profile, [Form(*parts) for parts in zip(labels, reports, times, strict=True)]
+        return Subject(about, profile, [Form(*parts) for parts in zip(labels, reports, times, strict=True)])
 
     return profiled
 
@@ -109,12 +120,13 @@ def _program(path: Path, arguments):
         return _profiled(load_saved_model(path, arguments.args, batch=_batch(arguments)), arguments)
     programs = find_programs(path)
     program = choose(programs, arguments.module)
-    about = f"{path}, module {program.name}"
+    note = ""
     others = [other.name for other in programs if other is not program]
     if others:
         more = f" and {len(others) - 8} more" if len(others) > 8 else ""
-        about += f"; others (--module NAME): {', '.join(others[:8])}{more}"
-    return about, program_profile(program)
+        note = f"other modules (--module NAME): {', '.join(others[:8])}{more}"
+    about = f"{path.name or path.absolute().name}, module {program.name}"
+    return Subject(about, program_profile(program), note=note)
 
 
 def _function(what: str, arguments):
@@ -129,7 +141,7 @@ def _profiled(loaded, arguments):
     function, values, about = loaded
     tensors = [value for value in values if hasattr(value, "shape")]
     kinds = ", ".join(f"{value.dtype.name}[{','.join(map(str, value.shape))}]" for value in tensors)
-    return f"{about}, of ({kinds}), compiled by XLA", profile_step(function, *values, steps=arguments.steps)
+    return Subject(f"{about}, of ({kinds}), compiled by XLA", profile_step(function, *values, steps=arguments.steps))
 
 
 def _batch(arguments) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from tfcore.inspect.graph.calls import Call, outputs, watch
+from tfcore.inspect.graph.passes import innermost
 from tfcore.module import Module, module_scopes
 
 # Operations that move, choose or convert numbers, or make constants, and compute none.
@@ -81,7 +82,7 @@ def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[Row]:
         phase = _phase(node.name, phase)
         if phase == "gradients" and node.name not in read:
             continue
-        layer = _innermost(node.name, scopes) if phase == "loss" else None
+        layer = innermost(node.name, scopes) if phase == "loss" else ""
         row = rows[layer] if layer else around[phase]
         for inner in _with_bodies(node, functions):
             dtype = _computes_in(inner)
@@ -145,15 +146,6 @@ def _read(graph: tf.Graph) -> set[str]:
             found.add(op.name)
             waiting += [tensor.op for tensor in op.inputs]
     return found
-
-
-def _innermost(name: str, scopes: dict[str, str]) -> str | None:
-    """The path of the innermost module in whose scope an operation stands."""
-    while name:
-        name = name.rpartition("/")[0]
-        if name in scopes:
-            return scopes[name]
-    return None
 
 
 def _with_bodies(node, functions: dict) -> Iterable:

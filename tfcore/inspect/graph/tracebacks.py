@@ -31,9 +31,9 @@ _WRAPPERS = tuple(
 _TAPE = re.compile(r"eager/backprop\.py$|ops/gradients_util\.py$")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class TracedOp:
-    """An operation of a graph and the line that made it; `graph.origins` finds `layer` and `phase`."""
+    """An operation of a graph and the line that made it; `graph.passes` finds its layer and its phase."""
 
     op: tf.Operation
     source: str
@@ -41,8 +41,6 @@ class TracedOp:
     gradient: bool  # made inside the tape
     own_line: bool  # and there by code that is not TensorFlow's: a custom gradient
     tape: tuple[str, str]  # the line and the function that asked for the gradient
-    layer: str = ""
-    phase: str = ""
 
 
 def describe(op: tf.Operation) -> TracedOp:

@@ -18,6 +18,10 @@ function choose(i) {
     fact("work", `${scaled(columns.flops[i])} FLOP${again}, ${scaled(columns.transcendentals[i])} transcendentals, `
       + `${scaled(columns.integer_ops[i])} integer operations`);
     fact("memory", `${scaled(columns.bytes_read[i])}B read, ${scaled(columns.bytes_written[i])}B written`);
+    fact("sent", columns.bytes_sent[i] ? `${scaled(columns.bytes_sent[i])}B to other devices` : "");
+    fact("sorting", columns.comparisons[i] ? `${scaled(columns.comparisons[i])} comparisons` : "");
+    fact("uncounted", columns.counted[i] ? "" : "work that has no formula");
+    fact("condition", text("branch", i));
     const runs = columns.runs[i];
     if (runs !== 1) fact("runs", runs === null ? "in a loop of unknown length" : `${runs} a step`);
   }

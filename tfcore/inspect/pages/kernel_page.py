@@ -56,9 +56,20 @@ def page_data(profile: StepProfile) -> dict:
     texts = _Numbers()
     entries = profile.to_json()
     numbers = {kernel.name: i for i, kernel in enumerate(profile.kernels)}
-    plain = ("name", "flops", "transcendentals", "integer_ops", "bytes_read", "bytes_written", "bytes", "us")
-    columns = {name: [entry[name] for entry in entries] for name in (*plain, "fraction", "runs", "inferred")}
-    for name in ("kind", "layer", "source", "phase", "operation", "bound", "shape", "why_alone"):
+    plain = (
+        "name",
+        "flops",
+        "transcendentals",
+        "integer_ops",
+        "bytes_read",
+        "bytes_written",
+        "bytes",
+        "us",
+        "comparisons",
+        "bytes_sent",
+    )
+    columns = {name: [entry[name] for entry in entries] for name in (*plain, "fraction", "runs", "inferred", "counted")}
+    for name in ("kind", "layer", "source", "phase", "operation", "bound", "shape", "why_alone", "branch"):
         columns[name] = [texts.of(entry[name] or "") for entry in entries]
     for name in ("operands", "fused"):
         columns[name] = [[texts.of(text) for text in entry[name]] for entry in entries]

@@ -17,6 +17,7 @@ STYLE = """
   details::details-content { content-visibility: visible; block-size: auto; } }
 body { background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sans-serif; margin: 0; }
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
+h1, h2 { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 .lead { font-size: 1.1rem; border-left: .3rem solid var(--mark); padding: .3rem .9rem; margin: 1rem 0; }
 .lead.bad { border-color: var(--bad); }
