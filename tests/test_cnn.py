@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfcore import random
 from tfcore.layers.activation import Activation, PRelu
+from tfcore.layers.conv import Conv2D
 from tfcore.models.cnn import Cnn
 from tfcore.ops import activations
 from tfcore.ops.losses import l1_penalty, l2_penalty
@@ -153,3 +154,24 @@ def test_impossible_settings_are_refused_with_the_value(case):
 def test_parts_refuse_impossible_settings(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_pooling_before_bias_and_relu_is_pooling_after_them():
+    """Values to the last bit; gradients to the order of a sum. Biases that push whole windows below zero, too."""
+    layer = Conv2D(channels=3, filters=7, kernel_size=3, key=KEY)
+    layer.bias.assign(random.uniform(random.make_key(2), (7,), -1.0, 0.5))
+    found = []
+    for pooled in (
+        lambda x: activations.relu(layer(x, pool=2)),
+        lambda x: max_pool(activations.relu(layer(x)), kernel_size=2),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(IMAGES)
+            y = pooled(IMAGES)
+            loss = tf.reduce_sum(tf.square(y))
+        found.append((y, *tape.gradient(loss, [IMAGES, layer.kernel, layer.bias])))
+    (y, *gradients), (expected, *others) = found
+    assert y.shape == (13, 4, 4, 7) and 0.05 < np.mean(expected == 0) < 0.9
+    np.testing.assert_array_equal(y, expected)
+    for gradient, other in zip(gradients, others, strict=True):
+        assert np.linalg.norm(gradient - other) < 1e-5 * np.linalg.norm(other)

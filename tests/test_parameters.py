@@ -1,5 +1,7 @@
 """Gradients of broadcast parameters in half precision: sums that a half-precision sum would get wrong."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,8 +12,9 @@ from tfcore.layers.attention import Projection
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense
 from tfcore.layers.patches import PatchEncoder
-from tfcore.ops.parameters import add_parameter, broadcast_parameter, multiply_parameter
+from tfcore.ops.parameters import add_parameter, broadcast_parameter, column_sums, multiply_parameter
 from tfcore.ops.pooling import global_average_pool
+from tfcore.target import for_xla
 
 HALVES = {tf.float16: 2.0**-11, tf.bfloat16: 2.0**-8}
 
@@ -123,3 +126,38 @@ def test_layers_sum_their_parameters_gradients_in_float32(name, half):
 @pytest.mark.parametrize("half", HALVES, ids=lambda dtype: dtype.name)
 def test_the_mean_over_positions_is_of_more_of_them_than_the_format_can_count(half):
     np.testing.assert_array_equal(tf.cast(global_average_pool(tf.ones([2, 67_000, 3], half)), tf.float32), 1)
+
+
+@pytest.mark.parametrize("for_compiler", [False, True])
+def test_a_sum_of_many_blocks_is_as_exact_as_one(for_compiler):
+    """More rows than one block holds, the last block smaller; terms of one sign, where a half precision would stop."""
+    rng = np.random.default_rng(0)
+    x, y = (tf.cast(rng.uniform(0.5, 1.0, (20_011, 13)), tf.bfloat16) for _ in range(2))
+    exact_x, exact_y = (np.asarray(tf.cast(factor, tf.float64)) for factor in (x, y))
+
+    @tf.function(jit_compile=for_compiler)
+    def sums(x, y):
+        with for_xla() if for_compiler else contextlib.nullcontext():
+            return column_sums(x), column_sums(x, y)
+
+    found = sums(x, y)
+    for total, exact in zip(found, (exact_x.sum(0), (exact_x * exact_y).sum(0)), strict=True):
+        assert total.dtype == tf.float32
+        np.testing.assert_allclose(total, exact, rtol=3e-6)
+
+
+def test_no_operation_casts_a_whole_gradient_in_half_precision():
+    @tf.function
+    def gradient(x, bias):
+        with tf.GradientTape() as tape:
+            tape.watch(bias)
+            y = add_parameter(x, bias)
+        return tape.gradient(y, bias)
+
+    graph = gradient.get_concrete_function(tf.TensorSpec([20_000, 16], tf.bfloat16), tf.TensorSpec([16])).graph
+    casts = [
+        op.inputs[0].shape[0]
+        for op in graph.get_operations()
+        if op.type == "Cast" and op.outputs[0].dtype == tf.float32
+    ]
+    assert len(casts) > 1 and max(casts) < 20_000 and sum(casts) == 20_000

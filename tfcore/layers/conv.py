@@ -7,6 +7,7 @@ from tfcore.module import Module
 from tfcore.ops.convolution import FORMULATIONS, convolve
 from tfcore.ops.parameters import add_parameter
 from tfcore.ops.patches import Window
+from tfcore.ops.pooling import max_pool
 from tfcore.precision import variable_dtype
 
 
@@ -47,7 +48,12 @@ class Conv2D(Module):
         self.kernel = tf.Variable(initializer(shape, key, stored), name="kernel")
         self.bias = tf.Variable(tf.zeros([filters], stored), name="bias")
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, *, pool: int = 1) -> tf.Tensor:
+        """Return the convolution; with `pool` the maximum over windows of pool × pool, (B, H'/pool, W'/pool, filters).
+
+        The maximum is taken before the bias is added: max(y) + b = max(y + b) to the last bit, since rounding keeps
+        order. The bias, and the sum that is its gradient, then have pool² times fewer elements to go through.
+        """
         y = convolve(
             tf.cast(x, self.dtype),
             tf.cast(self.kernel, self.dtype),
@@ -56,4 +62,6 @@ class Conv2D(Module):
             dilation=self.dilation,
             formulation=self.formulation,
         )  # (B, H', W', filters)
+        if pool > 1:
+            y = max_pool(y, kernel_size=pool)  # (B, H'/pool, W'/pool, filters)
         return add_parameter(y, self.bias)

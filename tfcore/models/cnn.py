@@ -59,10 +59,9 @@ class ConvNet(Module):
     def __call__(self, images: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         del training, key  # the same in training and inference
         x = images
-        for i, convolution in enumerate(self.convolutions):
-            if i:
-                x = max_pool(x, kernel_size=2)  # (B, H/2, W/2, 32), then (B, H/4, W/4, 64)
-            x = relu(convolution(x))  # (B, H, W, F)
+        for convolution, pool in zip(self.convolutions, (2, 2, 1), strict=True):
+            # ReLU after the pooling: the same values and gradients, with a quarter of the elements to go through.
+            x = relu(convolution(x, pool=pool))  # (B, H/2, W/2, 32), then (B, H/4, W/4, 64) twice
         flat = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])  # (B, H/4 · W/4 · F)
         return self.logits(relu(self.hidden(flat)))  # (B, classes)
 
@@ -133,6 +132,9 @@ class Cnn(Module):
         if activation != "prelu" and prelu_axis is not None:
             raise ValueError(f"Cnn: prelu_axis says which slopes prelu learns, and {activation} learns none")
         self.batch_norm = batch_norm
+        # A maximum of ReLUs is the ReLU of the maximum, gradients too. So it is with any function that never falls, but
+        # two numbers that rounding makes equal in its output would send the gradient to another pixel.
+        self.pool_first = activation == "relu" and batch_norm == "none"
         settings = {"initializer": initializers.BY_NAME[initializer], "dtype": dtype}
 
         def make_activation(shape: tuple[int, ...]) -> Activation | PRelu:
@@ -163,6 +165,9 @@ class Cnn(Module):
     def __call__(self, images: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         x = images
         for i, (convolution, activation) in enumerate(zip(self.convolutions, self.activations, strict=True)):
+            if self.pool_first:
+                x = activation(convolution(x, pool=2))  # (B, H/2, W/2, F)
+                continue
             x = convolution(x)  # (B, H, W, F)
             if self.batch_norm == "before":
                 x = self.norms[i](x, training=training)

