@@ -129,6 +129,15 @@ class Learner:
         mode = min(seconds, key=seconds.get)
         return steps[mode], mode, seconds, ", ".join(f"{name} {1000 * s:.1f} ms a step" for name, s in seconds.items())
 
+    def step_seconds(self) -> float:
+        """Return the seconds of a train step in the recipe's mode of XLA, auto in the faster one. It does train."""
+        if self.recipe.xla == "auto":
+            _, _, seconds, _ = self.measure_xla()
+            if seconds:
+                return min(seconds.values())
+        mode = "on" if self.recipe.xla == "on" else "off"
+        return measure_modes({mode: self.train_step(xla=mode == "on")}, self._first_batch())[mode]
+
     def _first_batch(self) -> tuple[tf.Tensor, tf.Tensor]:
         recipe = self.recipe
         return self.train_feed(

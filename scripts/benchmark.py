@@ -5,6 +5,7 @@ machine that is slow for a minute is slow for all of them. Each side is timed wi
 counts. Data lie in memory; compilation and warm-up are apart. ratio = Keras / ours: above 1 is faster.
 """
 
+import argparse
 import dataclasses
 import json
 import os
@@ -13,6 +14,7 @@ import statistics
 from parts import benchmark_operations as operations
 from parts import benchmark_processes as processes
 from parts import command_line
+from parts.benchmark_markdown import PRECISIONS, markdown, measured
 
 EXAMPLES = """\
   python scripts/benchmark.py transformer_forda --against keras --batch-size 8 --variants --flops
@@ -20,6 +22,7 @@ EXAMPLES = """\
   python scripts/benchmark.py transformer_forda --set constant_branches=skip
   python scripts/benchmark.py vit_cifar100 --against keras --batch-size 32 --augmentation both
   python scripts/benchmark.py inn_cifar10 --against keras --precision mixed_bfloat16
+  python scripts/benchmark.py all --against keras --precision both --markdown loops/recipes/results/speed/benchmark.md
   python scripts/benchmark.py all --against keras --flops       each at its published batch size, or what fits two cores
   python scripts/benchmark.py --kind attention --against keras --figure attention.png       one layer over its sizes
 """
@@ -61,7 +64,17 @@ def parser() -> command_line.Parser:
     )
     recipe = parser.add_argument_group("for recipes")
     recipe.add_argument("--batch-size", metavar="N", help="other than the recipe's")
-    recipe.add_argument("--precision", metavar="NAME", help="float32, mixed_bfloat16 or mixed_float16, on both sides")
+    recipe.add_argument(
+        "--precision",
+        metavar="NAME",
+        help="float32, mixed_bfloat16 or mixed_float16, on both sides; both: float32 and mixed_bfloat16, one by one",
+    )
+    recipe.add_argument(
+        "--markdown",
+        metavar="FILE",
+        type=command_line.writable_file,
+        help="write the ratios to Keras as a table, as the results page has it",
+    )
     recipe.add_argument(
         "--augmentation",
         choices=("on", "off", "both"),
@@ -95,10 +108,12 @@ def check(arguments) -> None:
             raise ValueError("nothing to time: name recipes, or all, or an operation by --kind")
         if arguments.figure is not None:
             raise ValueError("--figure draws what --kind times: leave it out for recipes")
+        if arguments.markdown is not None and not arguments.against:
+            raise ValueError("--markdown writes the ratios to Keras: give --against keras, too")
         return
     if arguments.recipes:
         raise ValueError(f"--kind {arguments.kind} times one operation: leave out {' '.join(arguments.recipes)}")
-    for option in ("batch_size", "precision", "augmentation", "set", "variants", "flops"):
+    for option in ("batch_size", "precision", "markdown", "augmentation", "set", "variants", "flops"):
         if getattr(arguments, option):
             raise ValueError(f"--{option.replace('_', '-')} is for recipes: leave it out with --kind")
     if arguments.figure is not None:
@@ -128,7 +143,8 @@ def recipe_steps(arguments) -> list[dict]:
     chosen = [
         (name, settings, sides(name, arguments, everything))
         for name in names
-        for settings in forms(name, arguments, everything)
+        for precision in (PRECISIONS if arguments.precision == "both" else [arguments.precision])
+        for settings in forms(name, argparse.Namespace(**{**vars(arguments), "precision": precision}), everything)
     ]  # refused here, before anything runs
     ceilings = None
     if arguments.flops:
@@ -153,6 +169,8 @@ def recipe_steps(arguments) -> list[dict]:
         lines, entries = table(name, timings, ceilings)
         print(lines, flush=True)
         result += entries
+        if arguments.markdown is not None:  # after each: an hour's table is not lost with its last row
+            command_line.write_text(arguments.markdown, markdown(result, measured(arguments.turns)))
     return result
 
 

@@ -50,7 +50,12 @@ def parser() -> command_line.Parser:
     parser.add_argument("--epochs", metavar="N")
     parser.add_argument("--batch-size", metavar="N")
     parser.add_argument("--seed", metavar="N", help="decides weights, order of the batches and dropout masks")
-    parser.add_argument("--precision", metavar="NAME", help="float32, mixed_bfloat16 or mixed_float16")
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        help="float32, mixed_bfloat16 or mixed_float16; auto measures the first two and takes the faster, which "
+        "the run keeps",
+    )
     parser.add_argument(
         "--xla", metavar="on|off|auto", help="compile the steps; auto measures both and takes the faster"
     )
@@ -92,6 +97,7 @@ def parser() -> command_line.Parser:
 def main(arguments) -> int:
     from loops import data, recipes
     from loops.devices import distribution
+    from loops.health import precision
     from loops.learner import prepare
     from loops.run import resume
     from loops.run.runs import Run, device
@@ -103,6 +109,9 @@ def main(arguments) -> int:
     options = ("data", "epochs", "batch_size", "seed", "precision", "xla", "devices", "steps_per_call")
     settings = [(name, getattr(arguments, name)) for name in options if getattr(arguments, name) is not None]
     settings += arguments.set
+    measure = ("precision", precision.AUTO) in settings
+    if measure:  # a run that goes on keeps what was measured before its first step
+        settings = [setting for setting in settings if setting != ("precision", precision.AUTO)]
     if arguments.explain:
         return print_dtypes(arguments, recipe.changed(settings))
     if arguments.debug_numerics:
@@ -134,12 +143,19 @@ def main(arguments) -> int:
             Run.check_new(folder)  # before a download that may take minutes
         dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
         prepare(recipe, dataset)  # what the model, the optimizer or the data refuse, they refuse here
+        if measure:
+            recipe, milliseconds = precision.choose(recipe, dataset, report=lambda line: print(line, flush=True))
         run = Run.create(folder, recipe) if devices.is_chief else Run(folder, recipe)
+        if measure:
+            environment = run.read_json("environment.json")
+            run.write_json("environment.json", environment | {"precision_measured_ms": milliseconds})
 
     if not devices.is_chief:
         return follow_chief(run, dataset, arguments, devices)
     print(f"{recipe.name} on {dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test examples")
     print(f"run folder {folder}, on {device()}", flush=True)
+    if not measure and not arguments.resume and (line := precision.hint(recipe)):
+        print(line, flush=True)
     follow = EventFiles(folder / "tensorboard") if arguments.tensorboard else lambda history: None
     try:
         summary = train(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark import Contender, forms, main, parser, sides, table
+from benchmark import Contender, forms, main, parser, recipe_steps, sides, table
 
 from loops import recipes
 from loops.learner import Learner
 from loops.made_up import made_up_dataset
+from parts.benchmark_markdown import markdown
 from parts.benchmark_processes import Process, ratios, spread
 from tests.catalog.published import published
 
@@ -181,3 +182,36 @@ def test_a_recipe_without_a_rival_ends_in_one_line():
 def test_wrong_input_is_refused_before_anything_runs(arguments, message):
     with pytest.raises(ValueError, match=message):
         main(parser().parse_args(arguments))
+
+
+def test_one_table_of_both_precisions_with_the_cross_ratio():
+    def entry(precision, ours, keras, **more):
+        found = {"recipe": "inn_cifar10", "variant": "ours", "batch_size": 256, "precision": precision, **more}
+        times = {"ours_ms": ours, "keras_ms": keras, "ratio": keras / ours, "low": keras / ours - 0.1}
+        return {**found, **times, "high": keras / ours + 0.1, "ours_peak_mb": 700.0, "keras_peak_mb": 1001.0}
+
+    both = [entry("float32", 20.0, 60.0), entry("mixed_bfloat16", 15.0, 75.0)]
+    alone = [entry("float32", 10.0, 12.0, recipe="vit_cifar100", batch_size=4, augmentation="none")]
+    text = markdown(both + alone, "Measured now.")
+    assert text.startswith("Measured now.\n\n| step | float32: ours / Keras, ms |") and text.endswith(" |\n")
+    header, rule, row, last = text.splitlines()[2:]
+    assert len({line.count("|") for line in (header, rule, row, last)}) == 1
+    assert row.startswith(
+        "| inn_cifar10, batch 256 | 20.0 / 60.0 | **3.00** (2.90 .. 3.10) | 700 / 1,001 | 15.0 / 75.0"
+    )
+    assert row.endswith("| 4.00 |")  # 60 / 15
+    assert last.startswith("| vit_cifar100, batch 4, without augmentation | 10.0 / 12.0 |") and last.endswith("|  |")
+    assert "cross" not in markdown(alone, "") and "bfloat16" not in markdown(alone, "")
+
+
+def test_both_precisions_are_two_races_of_each_recipe(monkeypatch, tmp_path):
+    raced = []
+    monkeypatch.setattr("benchmark.race", lambda contenders, turns, flops: raced.append(contenders[0].settings) or {})
+    monkeypatch.setattr("benchmark.table", lambda name, timings, ceilings: (name, []))
+    arguments = parser().parse_args(
+        ["inn_cifar10", "--against", "keras", "--precision", "both", "--markdown", str(tmp_path / "table.md")]
+    )
+    arguments.turns = 3
+    recipe_steps(arguments)
+    assert raced == [("precision=float32",), ("precision=mixed_bfloat16",)]
+    assert "benchmark.py" in (tmp_path / "table.md").read_text()

@@ -1,5 +1,6 @@
 """The roofline: measured ceilings are plausible, and hand-made kernels stand where the formula puts them."""
 
+import dataclasses
 import json
 import math
 
@@ -7,10 +8,12 @@ import pytest
 import tensorflow as tf
 
 from tests.support.planted import jit
+from tests.support.profiled import timing
 from tfcore.inspect.hlo.kernels import Kernel
 from tfcore.inspect.profile import roofline
 from tfcore.inspect.profile.compiler import inspect_step
 from tfcore.inspect.profile.roofline import Ceilings, Place, measure_ceilings, place
+from tfcore.inspect.profile.step_profile import StepProfile, with_sound_ceilings
 from tfcore.inspect.profile.timing import measure_kernels
 
 # 100 GFLOP/s, 20 GB/s: they cross at 5 FLOPs a byte; bfloat16 at half the peak.
@@ -111,3 +114,26 @@ def test_a_product_is_near_its_ceiling(monkeypatch):
     where = place(product, timing.us[product.name], measure_ceilings())
     assert 0.02 < where.fraction < 5
     assert where.attainable_us < timing.us[product.name] * 5
+
+
+def _profile(us):
+    kernel = dataclasses.replace(_kernel(10**5, 60_000, 40_000), name="sum")  # 5 us at the stream's rate
+    return StepProfile((kernel,), None, None, (), timing({"sum": us}), CEILINGS)
+
+
+def test_ceilings_of_a_busy_machine_are_measured_again_once(monkeypatch):
+    """2 us are 250 % of 20 GB/s; a stream of 60 GB/s leaves 83 %."""
+    calls = []
+
+    def measure(dtypes):
+        calls.append(dtypes)
+        return Ceilings(dict.fromkeys(dtypes, 1e9), 60e9, "again")
+
+    monkeypatch.setattr("tfcore.inspect.profile.step_profile.measure_ceilings", measure)
+    assert with_sound_ceilings(_profile(4.6)).note == "" and not calls  # 109 %: nothing to be said
+    profile = with_sound_ceilings(_profile(2.0))
+    assert calls == [["bfloat16", "float32"]]
+    assert profile.ceilings.bytes_per_second == 60e9 and profile.ceilings.flops_per_second["float32"] == 100e9
+    assert "the machine was busy" in profile.note and "sum came out at 250%" in profile.note
+    profile = with_sound_ceilings(_profile(1.0))  # 167 % of the second measurement, too
+    assert len(calls) == 2 and "measured again sum at 167%" in profile.note and "in a cache" in profile.note

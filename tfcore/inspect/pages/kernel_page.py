@@ -148,7 +148,8 @@ def _definitions(pairs: Sequence[tuple[str, str]]) -> str:
 def _timing(profile: StepProfile) -> list[str]:
     parts = []
     if profile.ceilings is not None:
-        parts.append(page.paragraph(f"Ceilings of this machine: {profile.ceilings.method}."))
+        note = f" {profile.note[0].upper()}{profile.note[1:]}." if profile.note else ""
+        parts.append(page.paragraph(f"Ceilings of this machine: {profile.ceilings.method}.{note}"))
     if profile.timing.unattributed:
         rows = [[name, f"{us:,.1f}"] for name, us in profile.timing.unattributed]
         title = f"recorded, but of no {'kernel' if profile.report else 'operation'}: {many(len(rows), 'event')}"

@@ -147,6 +147,8 @@ def _time(profile: StepProfile) -> list[tuple[str, str]]:
         best = sum(where.attainable_us for where in profile.places.values())
         share = f"{best / max(profile.kernel_us, 1e-9):.0%}"
         found.append(("ceilings", f"{limits}; at them the kernels would take {_ms(best)}, {share} of their time"))
+        if profile.note:
+            found.append(("", profile.note))
         found.append(("bounds", bounds(profile)))
     return found
 

@@ -22,6 +22,10 @@ from tfcore.inspect.hlo.kernels import Kernel
 # A bound that explains less of a kernel's time than this does not hold it.
 EXPLAINED = 0.25
 
+# A kernel above this fraction of a ceiling says that the ceiling was taken while the machine did something else, too.
+# A little above 1 it may be its data in a cache.
+TOO_FAST = 1.1
+
 _SIZES = (256, 512, 1024, 2048, 4096, 8192)  # of square matrices
 _ENOUGH = 0.05  # seconds of a product: the next size takes eight times as long
 _STREAM = 2**26  # float32 elements: 256 MiB, some times the largest caches
@@ -41,6 +45,11 @@ class Ceilings:
     flops_per_second: dict[str, float]
     bytes_per_second: float
     method: str
+
+    def higher(self, other: "Ceilings") -> "Ceilings":
+        """Return the higher of each ceiling in two measurements of the same dtypes: other work only lowers one."""
+        peaks = {name: max(rate, other.flops_per_second[name]) for name, rate in self.flops_per_second.items()}
+        return Ceilings(peaks, max(self.bytes_per_second, other.bytes_per_second), self.method)
 
     def to_json(self) -> dict:
         """Return the numbers as JSON takes them."""

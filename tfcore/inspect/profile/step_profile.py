@@ -15,7 +15,7 @@ from tfcore.inspect.hlo.kernels import Kernel
 from tfcore.inspect.hlo.origins import Origin
 from tfcore.inspect.profile.compiler import inspect_step
 from tfcore.inspect.profile.notebook import notebook_html
-from tfcore.inspect.profile.roofline import DTYPES, Ceilings, Place, measure_ceilings, place
+from tfcore.inspect.profile.roofline import DTYPES, TOO_FAST, Ceilings, Place, measure_ceilings, place
 from tfcore.inspect.profile.step_report import StepReport
 from tfcore.inspect.profile.timing import Timing, measure_kernels, measure_ops
 
@@ -46,6 +46,7 @@ class StepProfile:
     refused: tuple[Uncompilable, ...]
     timing: Timing | None
     ceilings: Ceilings | None
+    note: str = ""  # what is to be said of the ceilings; "" where there is nothing
 
     def us(self, kernel: Kernel) -> float | None:
         """Return the microseconds of a kernel in a step; None where no time was taken or the profiler saw none."""
@@ -70,6 +71,16 @@ class StepProfile:
     def kernel_us(self) -> float:
         """The microseconds of all kernels together; those that run side by side count each."""
         return sum(self.us(kernel) or 0.0 for kernel in self.kernels)
+
+    def above_ceilings(self) -> tuple[Kernel, Place] | None:
+        """Return the kernel furthest above a ceiling, and its place; None where none is by more than TOO_FAST."""
+        above = [kernel for kernel in self.kernels if self._fraction(kernel) > TOO_FAST]
+        kernel = max(above, key=self._fraction, default=None)
+        return None if kernel is None else (kernel, self.places[kernel.name])
+
+    def _fraction(self, kernel: Kernel) -> float:
+        where = self.places.get(kernel.name)
+        return where.fraction if where is not None else 0.0
 
     def ranked(self) -> list[Kernel]:
         """Return the kernels by time, the longest first, or without times by the bytes that they move."""
@@ -150,7 +161,23 @@ def profile_step(function, *args, steps: int = 20, **kwargs) -> StepProfile:
             name for short, name in DTYPES.items() if any(shape.lstrip("(").startswith(f"{short}[") for shape in shapes)
         }
         ceilings = measure_ceilings(sorted(found | {"float32"}))
-    return StepProfile(report.kernels, report, report.tracing, (), timing, ceilings)
+    return with_sound_ceilings(StepProfile(report.kernels, report, report.tracing, (), timing, ceilings))
+
+
+def with_sound_ceilings(profile: StepProfile) -> StepProfile:
+    """Return the profile with its ceilings measured again, once, where a kernel came out above one of them."""
+    above = profile.above_ceilings()
+    if above is None:
+        return profile
+    first = f"{above[0].name} came out at {above[1].fraction:.0%} of one"
+    again = profile.ceilings.higher(measure_ceilings(sorted(profile.ceilings.flops_per_second)))
+    profile = dataclasses.replace(profile, ceilings=again)
+    above = profile.above_ceilings()
+    note = f"the machine was busy while they were taken: {first}; they were measured again"
+    if above is not None:
+        note = f"{first}, and after they were measured again {above[0].name} at {above[1].fraction:.0%}"
+        note += ": the machine was busy while they were taken, both times, or its data lie in a cache"
+    return dataclasses.replace(profile, note=note)
 
 
 def profile_graph(function, *args, steps: int = 20) -> StepProfile:
