@@ -20,6 +20,8 @@ EXAMPLES = """\
   python scripts/train.py vit_cifar100 --devices 4             each batch divided among 4 GPUs
   python scripts/train.py inn_cifar10 --out runs/wide --debug-numerics   a NaN stopped it: in which layer?
 
+--precision auto measures a step in float32 and in mixed_bfloat16 and takes the faster, which the run keeps
+
 exit codes: 0 trained to the end, 2 wrong input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM (Slurm, Kubernetes), 141
 stopped because nobody reads what it prints (| head). After 130 and 143 everything is saved; after 141 and SIGKILL at
 most an epoch is done again, or N steps by --set checkpoint_steps=N; --resume goes on to the same bits
@@ -50,12 +52,7 @@ def parser() -> command_line.Parser:
     parser.add_argument("--epochs", metavar="N")
     parser.add_argument("--batch-size", metavar="N")
     parser.add_argument("--seed", metavar="N", help="decides weights, order of the batches and dropout masks")
-    parser.add_argument(
-        "--precision",
-        metavar="NAME",
-        help="float32, mixed_bfloat16 or mixed_float16; auto measures the first two and takes the faster, which "
-        "the run keeps",
-    )
+    parser.add_argument("--precision", metavar="NAME", help="float32, mixed_bfloat16, mixed_float16; auto: see below")
     parser.add_argument(
         "--xla", metavar="on|off|auto", help="compile the steps; auto measures both and takes the faster"
     )
@@ -97,8 +94,6 @@ def parser() -> command_line.Parser:
 def main(arguments) -> int:
     from loops import data, recipes
     from loops.devices import distribution
-    from loops.health import precision
-    from loops.learner import prepare
     from loops.run import resume
     from loops.run.runs import Run, device
     from loops.tensorboard import EventFiles
@@ -109,9 +104,8 @@ def main(arguments) -> int:
     options = ("data", "epochs", "batch_size", "seed", "precision", "xla", "devices", "steps_per_call")
     settings = [(name, getattr(arguments, name)) for name in options if getattr(arguments, name) is not None]
     settings += arguments.set
-    measure = ("precision", precision.AUTO) in settings
-    if measure:  # a run that goes on keeps what was measured before its first step
-        settings = [setting for setting in settings if setting != ("precision", precision.AUTO)]
+    auto = ("precision", "auto")
+    measure, settings = auto in settings, [setting for setting in settings if setting != auto]
     if arguments.explain:
         return print_dtypes(arguments, recipe.changed(settings))
     if arguments.debug_numerics:
@@ -139,23 +133,13 @@ def main(arguments) -> int:
     else:
         recipe = recipe.changed(settings)
         devices = distribution.start(recipe)
-        if devices.is_chief:
-            Run.check_new(folder)  # before a download that may take minutes
-        dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
-        prepare(recipe, dataset)  # what the model, the optimizer or the data refuse, they refuse here
-        if measure:
-            recipe, milliseconds = precision.choose(recipe, dataset, report=lambda line: print(line, flush=True))
-        run = Run.create(folder, recipe) if devices.is_chief else Run(folder, recipe)
-        if measure:
-            environment = run.read_json("environment.json")
-            run.write_json("environment.json", environment | {"precision_measured_ms": milliseconds})
+        run, dataset = new_run(folder, recipe, devices, measure_precision=measure)
+        recipe = run.recipe
 
     if not devices.is_chief:
         return follow_chief(run, dataset, arguments, devices)
     print(f"{recipe.name} on {dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test examples")
     print(f"run folder {folder}, on {device()}", flush=True)
-    if not measure and not arguments.resume and (line := precision.hint(recipe)):
-        print(line, flush=True)
     follow = EventFiles(folder / "tensorboard") if arguments.tensorboard else lambda history: None
     try:
         summary = train(
@@ -174,6 +158,29 @@ def main(arguments) -> int:
     print(summary_table(summary))
     command_line.write_json(arguments.json, summary)
     return 0
+
+
+def new_run(folder: Path, recipe, devices, *, measure_precision: bool):
+    """Return (run, dataset) of a new run folder, in the faster precision if that is to be measured."""
+    from loops import data
+    from loops.health import precision
+    from loops.learner import prepare
+    from loops.run.runs import Run
+
+    if devices.is_chief:
+        Run.check_new(folder)  # before a download that may take minutes
+    dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+    prepare(recipe, dataset)  # what the model, the optimizer or the data refuse, they refuse here
+    if measure_precision:
+        recipe, milliseconds = precision.choose(recipe, dataset, report=lambda line: print(line, flush=True))
+    elif devices.is_chief and (line := precision.hint(recipe)):
+        print(line, flush=True)
+    if not devices.is_chief:
+        return Run(folder, recipe), dataset
+    run = Run.create(folder, recipe)
+    if measure_precision:
+        run.write_json("environment.json", run.read_json("environment.json") | {"precision_measured_ms": milliseconds})
+    return run, dataset
 
 
 def follow_chief(run, dataset, arguments, devices) -> int:

@@ -12,7 +12,7 @@ from tfcore.layers.attention import Projection
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense
 from tfcore.layers.patches import PatchEncoder
-from tfcore.ops.parameters import add_parameter, broadcast_parameter, column_sums, multiply_parameter
+from tfcore.ops.parameters import add_parameter, broadcast_parameter, multiply_parameter
 from tfcore.ops.pooling import global_average_pool
 from tfcore.target import for_xla
 
@@ -136,11 +136,14 @@ def test_a_sum_of_many_blocks_is_as_exact_as_one(for_compiler):
     exact_x, exact_y = (np.asarray(tf.cast(factor, tf.float64)) for factor in (x, y))
 
     @tf.function(jit_compile=for_compiler)
-    def sums(x, y):
+    def gradients(x, y, parameter):
         with for_xla() if for_compiler else contextlib.nullcontext():
-            return column_sums(x), column_sums(x, y)
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(parameter)
+                results = add_parameter(y, parameter), multiply_parameter(y, parameter)
+            return [tape.gradient(result, parameter, output_gradients=x) for result in results]
 
-    found = sums(x, y)
+    found = gradients(x, y, tf.ones([13]))
     for total, exact in zip(found, (exact_x.sum(0), (exact_x * exact_y).sum(0)), strict=True):
         assert total.dtype == tf.float32
         np.testing.assert_allclose(total, exact, rtol=3e-6)

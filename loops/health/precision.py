@@ -9,8 +9,7 @@ from loops.data.dataset import Dataset
 from loops.learner import Learner
 from loops.recipes.recipe import Recipe
 
-AUTO = "auto"  # of --precision: measured before a run's first step, which then keeps the faster one
-CHOICES = ("float32", "mixed_bfloat16")
+CHOICES = ("float32", "mixed_bfloat16")  # of --precision auto
 CPU_INFO = Path("/proc/cpuinfo")
 
 

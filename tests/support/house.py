@@ -42,7 +42,7 @@ ORDER = (
     ("loops.devices", "loops.optimizers", "loops.run"),
     ("loops.steps", "loops.health.numerics"),
     ("loops.evaluation", "loops.learner"),
-    ("loops.export", "loops.made_up", "loops.train", "loops.health.debugging"),
+    ("loops.export", "loops.made_up", "loops.train", "loops.health.debugging", "loops.health.precision"),
     ("loops.health.explain", "loops.studies"),
     ("scripts.parts",),
     tuple(f"scripts.{path.stem}" for path in sorted((ROOT / "scripts").glob("*.py"))),

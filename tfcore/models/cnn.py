@@ -131,10 +131,7 @@ class Cnn(Module):
             )
         if activation != "prelu" and prelu_axis is not None:
             raise ValueError(f"Cnn: prelu_axis says which slopes prelu learns, and {activation} learns none")
-        self.batch_norm = batch_norm
-        # A maximum of ReLUs is the ReLU of the maximum, gradients too. So it is with any function that never falls, but
-        # two numbers that rounding makes equal in its output would send the gradient to another pixel.
-        self.pool_first = activation == "relu" and batch_norm == "none"
+        self.batch_norm, self.pool_first = batch_norm, activation == "relu" and batch_norm == "none"
         settings = {"initializer": initializers.BY_NAME[initializer], "dtype": dtype}
 
         def make_activation(shape: tuple[int, ...]) -> Activation | PRelu:
@@ -166,6 +163,8 @@ class Cnn(Module):
         x = images
         for i, (convolution, activation) in enumerate(zip(self.convolutions, self.activations, strict=True)):
             if self.pool_first:
+                # A maximum of ReLUs is the ReLU of the maximum, gradients too. So it is with any function that never
+                # falls, but where rounding makes two outputs equal the gradient would go to another pixel.
                 x = activation(convolution(x, pool=2))  # (B, H/2, W/2, F)
                 continue
             x = convolution(x)  # (B, H, W, F)

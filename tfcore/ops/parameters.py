@@ -72,11 +72,11 @@ def _sum_to(parameter, *factors):
     if stretched:
         total = tf.reduce_sum(_product(factors, high), axis=[*range(leading), *stretched])
     else:
-        total = column_sums(*(tf.reshape(factor, [-1, parameter.shape.num_elements()]) for factor in factors))
+        total = _column_sums(*(tf.reshape(factor, [-1, parameter.shape.num_elements()]) for factor in factors))
     return tf.cast(tf.reshape(total, parameter.shape), parameter.dtype)
 
 
-def column_sums(*factors: tf.Tensor) -> tf.Tensor:
+def _column_sums(*factors: tf.Tensor) -> tf.Tensor:
     """Σ_n Π factors[n, c], multiplied and summed in float32 at least: (N, C), ... -> (C,).
 
     A half precision is never cast as a whole, which would write twice the bytes that it reads and read them again. XLA
