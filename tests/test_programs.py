@@ -9,6 +9,7 @@ import pytest
 from tfcore.inspect.pages.difference_page import difference_parts
 from tfcore.inspect.pages.kernel_page import html_report, page_data
 from tfcore.inspect.pages.kernel_report import text_report
+from tfcore.inspect.profile import xplane
 from tfcore.inspect.profile.differences import Side, difference_text, kernel_changes, summary_rows
 from tfcore.inspect.profile.programs import choose, find_programs, program_profile
 
@@ -76,6 +77,12 @@ def test_the_text_and_the_profile_agree():
     assert counts[0] == counts[1]
     kernels = [[(k.name, k.layer, k.source, k.phase) for k in p.report.kernels] for p in (of_text, of_profile)]
     assert kernels[0] == kernels[1]
+
+
+def test_runs_that_nobody_numbered():
+    names = "a b b c a b c a b b b c"
+    events = [(float(at), at + 0.5, name, -1) for at, name in enumerate(names.split())]
+    assert xplane._unnumbered_runs(events) == [(0.0, 3.5), (4.0, 6.5), (7.0, 11.5)]
 
 
 def test_a_folder_of_dumps(tmp_path):

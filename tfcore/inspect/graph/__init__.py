@@ -1,4 +1,4 @@
-"""TensorFlow's graph of a step: `origins` gives each operation its layer, phase and source line (`tracebacks` finds the
-line), `tracing` says why a function was traced and what XLA cannot compile, `dtypes` which layer computes in which
-dtype, `calls` watches a model's modules while they run.
+"""TensorFlow's graph of a step: `origins` gives each operation its layer, phase and source line (`passes` and
+`tracebacks` find them), `tracing` says why a function was traced and what XLA cannot compile, `dtypes` which layer
+computes in which dtype, `calls` watches a model's modules while they run.
 """

@@ -77,7 +77,9 @@ class Cost:
 
     def times(self, count: int) -> "Cost":
         """Return the cost of running it `count` times."""
-        return Cost(*(count * value for value in dataclasses.astuple(self)[:-1]), self.counted)
+        if count == 1:
+            return self
+        return Cost(**{name: value if name == "counted" else count * value for name, value in vars(self).items()})
 
 
 def kernel_cost(instruction: Instruction, computation: Computation, module: Module) -> Cost:

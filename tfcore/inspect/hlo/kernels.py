@@ -100,7 +100,7 @@ def _kernel(name: str, run: Run, module: Module, attribution: Attribution) -> Ke
         phase=first.phase,
         op_type="" if inferred else first.op_type,
         inferred=inferred,
-        **dataclasses.asdict(cost),
+        **vars(cost),
         flops_again=again * times if first.phase == "backward" else 0,
         runs=run.runs,
         fused_ops=tuple(names),

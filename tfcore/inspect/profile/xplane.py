@@ -9,6 +9,7 @@ runs in a CUDA graph may come without that name.
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XLine, XPlane, XSpace
@@ -77,19 +78,40 @@ def hlo_protos(space: XSpace) -> list[tuple[str, bytes]]:
 
 
 def runs(space: XSpace, label: str) -> list[tuple[float, float]]:
-    """Return (begin, end) in microseconds of the runs of a module, named as by `hlo_protos`, in order."""
+    """Return (begin, end) in microseconds of the runs of a module, named as by `hlo_protos`, in order.
+
+    JAX numbers its runs. TensorFlow does not: there a run begins where the instruction that runs the least often does.
+    """
     name, _, number = label.rstrip(")").rpartition("(")
-    spans: dict[object, tuple[float, float]] = {}
     for prefix in (_DEVICE, _HOST):
-        for plane, line in _lines(space, prefix):
-            for _, stats, begin, end in _events(plane, line):
-                same = stats.get("hlo_module") in (label, name) and str(stats.get("program_id", number)) == number
-                if same and "run_id" in stats:
-                    before = spans.get(stats["run_id"], (begin, end))
-                    spans[stats["run_id"]] = min(before[0], begin), max(before[1], end)
-        if spans:
-            break
+        found = [
+            (begin, end, str(stats["hlo_op"]), stats.get("run_id", -1))
+            for plane, line in _lines(space, prefix)
+            for _, stats, begin, end in _events(plane, line)
+            if "hlo_op" in stats
+            and stats.get("hlo_module") in (label, name)
+            and str(stats.get("program_id", number)) == number
+        ]
+        if found:
+            return _numbered_runs(found) if all(event[3] != -1 for event in found) else _unnumbered_runs(sorted(found))
+    return []
+
+
+def _numbered_runs(events: list[tuple[float, float, str, int]]) -> list[tuple[float, float]]:
+    spans: dict[int, tuple[float, float]] = {}
+    for begin, end, _, run in events:
+        before = spans.get(run, (begin, end))
+        spans[run] = min(before[0], begin), max(before[1], end)
     return sorted(spans.values())
+
+
+def _unnumbered_runs(events: list[tuple[float, float, str, int]]) -> list[tuple[float, float]]:
+    times = Counter(name for _, _, name, _ in events)
+    rarest = min(times.values())
+    first = next(place for place, event in enumerate(events) if times[event[2]] == rarest)
+    places = [place - first for place, event in enumerate(events) if event[2] == events[first][2]]
+    parts = [events[begin:end] for begin, end in zip(places, [*places[1:], len(events)], strict=True)]
+    return [(part[0][0], max(event[1] for event in part)) for part in parts if part]
 
 
 def operation_events(space: XSpace) -> list[tuple[Event, str]]:
