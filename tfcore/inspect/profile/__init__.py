@@ -2,5 +2,6 @@
 `step_profile.profile_step` runs it under the profiler (`timing`, `xplane`) beside measured ceilings (`roofline`).
 
 `programs` reads what others compiled (texts, dumps, profiles), `functions` makes functions of others ready.
-`comparison` sets several forms of a step side by side, `differences` two programs in detail; `notebook` shows them in one.
+`comparison` sets several forms of a step side by side, `differences` two programs in detail; `notebook` shows a step
+in a notebook.
 """
