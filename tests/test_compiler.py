@@ -284,3 +284,26 @@ def test_a_keras_train_step():
     assert {"forward", "backward", "update"} <= {item.phase for item in report.kernels}
     assert all(item.source.startswith("tests/test_compiler.py:") for item in report.kernels if item.source)
     assert report.shares()["layer"] > 0.95
+
+
+def test_keras_layers_bear_their_variables_names():
+    layers = [keras.layers.Dense(units) for units in (11, 7, 3)]
+    model = keras.Sequential([keras.layers.Input([5]), *layers])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    step = jit(lambda x, y: model.train_step((x, y)))
+    origins = GraphOrigins(step.get_concrete_function(tf.ones([2, 5]), tf.zeros([2], tf.int64)))
+    products = [origin for _, origin in origins.ops if origin.op_type == "MatMul"]
+    # TensorFlow's scopes are counted on: dense, dense_1 ... would be dense_1, dense_1_2 ... when they are opened again.
+    assert {origin.layer.split("/")[-1] for origin in products} == {layer.name for layer in layers}
+    assert {origin.phase for origin in products} == {"forward", "backward"}
+
+
+def test_arguments_by_keyword():
+    weight = tf.Variable(tf.ones([7, 7]))
+
+    @tf.function(jit_compile=True)
+    def step(x, scale=None, training=False):
+        return tf.reduce_sum(x @ weight) * scale if training else tf.reduce_sum(x)
+
+    report = inspect_step(step, tf.ones([5, 7]), training=True, scale=tf.constant(2.0))
+    assert sum(kernel.flops for kernel in report.kernels if kernel.opcode == "dot") == 2 * 5 * 7 * 7

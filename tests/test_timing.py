@@ -239,3 +239,23 @@ def test_operations_on_a_gpu_take_the_place_of_their_launch():
         ("dense/MatMul", "MatMul", pytest.approx(30)),
         ("ids", "Range", pytest.approx(2)),
     ]
+
+
+def test_loops_and_branches_count_as_the_profiler_saw_them():
+    weight = tf.Variable(tf.ones([16, 16]))  # XLA runs a loop over less in one piece, which nobody sees inside
+
+    @tf.function(jit_compile=True, autograph=False)
+    def step(x):
+        rows = tf.map_fn(lambda row: tf.linalg.matvec(weight, row), x)
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: rows @ weight, lambda: rows @ weight @ weight)
+
+    x = tf.ones([512, 16])
+    report = inspect_step(step, x)
+    products = [kernel for kernel in report.kernels if kernel.opcode == "dot"]
+    assert None in {kernel.runs for kernel in products}  # how often map_fn's loop runs is not known before
+    counted = [kernel.branch.counted for kernel in products if kernel.branch]
+    assert sorted(counted) == ["", "dearest", "dearest"]
+    seen = report.recounted(measure_kernels(step, (x,), report.kernels, steps=2).runs)
+    runs = sorted((kernel.flops, kernel.runs) for kernel in seen.kernels if kernel.opcode == "dot")
+    assert runs == [(0, 0), (0, 0), (2 * 512 * 16 * 16, 1), (512 * 2 * 16 * 16, 512)]
+    assert {kernel.branch.counted for kernel in seen.kernels if kernel.branch} == {"", "ran"}

@@ -73,9 +73,12 @@ def _runs(
             if runs == 0:
                 inside = 0
             for name in item.calls:
-                yield from _runs(module, module.computations[name], inside, path, branch, seen)
+                part = module.computations[name]
+                # XLA may run what is small without telling the profiler: then it ran as often as what stands beside it.
+                beside = max((seen[name] for name in part.instructions if name in seen), default=None)
+                yield from _runs(module, part, beside if inside is None else inside, path, branch, seen)
         elif not is_free(item.opcode):
-            yield Run(path, seen.get(item.name) if runs is None else runs, branch)
+            yield Run(path, runs, branch)
 
 
 def _branches(module: Module, item: Instruction, runs: int | None, path: Path, seen: Mapping) -> Iterator[Run]:

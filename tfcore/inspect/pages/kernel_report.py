@@ -98,7 +98,7 @@ def _time_warnings(profile: StepProfile) -> list[str]:
             found.append(f"{kernel} is a {kernel.opcode}, which runs on one thread on CPU: {_ms(profile.us(kernel))}")
     if timing.idle_us > 0.2 * timing.profiled_us:
         share = f"{timing.idle_us / timing.profiled_us:.0%}"
-        found.append(f"in {share} of the step nothing of it ran: TensorFlow's call, the launch, other programs' turns")
+        found.append(f"in {share} of the step nothing of it ran: the call, the launch, other programs' turns")
     return found
 
 
