@@ -59,9 +59,11 @@ def test_the_recipe_is_the_published_one():
     assert (recipe.dropout, recipe.head_dropout, recipe.constant_branches) == (0.25, 0.4, "compute")
 
 
-@pytest.mark.parametrize("optimizer", [Adam, AdamW])
-@pytest.mark.parametrize("xla", [False, True])
-@pytest.mark.parametrize("formulation", ["direct", "folded"])
+# Any two of the three choices meet.
+@pytest.mark.parametrize(
+    ("formulation", "xla", "optimizer"),
+    [("direct", False, Adam), ("direct", True, AdamW), ("folded", False, AdamW), ("folded", True, Adam)],
+)
 def test_skipping_constant_branches_changes_nothing(formulation, xla, optimizer):
     whole, losses = _trained(20, xla=xla, optimizer=optimizer, formulation=formulation)
     skipping, skipping_losses = _trained(20, xla=xla, optimizer=optimizer, constant_branches="skip")

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from loops import recipes
 from loops.steps import Metrics, make_train_step
+from tests.catalog.models import WITHOUT_EFFECT
 from tfcore import random
 from tfcore.layers.feedforward import Mlp
 from tfcore.layers.patches import PatchEncoder, Patches
@@ -20,6 +21,10 @@ IMAGES = tf.constant(np.random.default_rng(0).integers(0, 256, (3, 9, 9, 3)).ast
 SMALL = {"image_size": 12, "patch_size": 4, "width": 8, "blocks": 2, "heads": 2, "classes": 7}
 VIT = {**SMALL, "mlp_width": 12, "head_units": (11,)}
 PERCEIVER = {**SMALL, "latents": 5}
+ONE_BLOCK = [
+    (VisionTransformer, {**VIT, "blocks": 1}),
+    (Perceiver, {**PERCEIVER, "blocks": 1}),
+]  # XLA takes seconds each
 
 
 @pytest.mark.parametrize(("model", "count"), [(VisionTransformer, 21_759_012), (Perceiver, 9_697_637)])
@@ -37,7 +42,7 @@ def test_recipes_are_the_published_ones():
     assert (perceiver.plateau_patience, perceiver.plateau_factor, perceiver.stop_patience) == (3, 0.2, 15)
 
 
-@pytest.mark.parametrize(("build", "sizes"), [(VisionTransformer, VIT), (Perceiver, PERCEIVER)])
+@pytest.mark.parametrize(("build", "sizes"), ONE_BLOCK)
 @pytest.mark.parametrize(("augmentation", "dtype"), [("chain", tf.float32), ("fused", tf.bfloat16)])
 def test_the_whole_train_step_compiles_with_xla(build, sizes, augmentation, dtype):
     model = build(**sizes, augmentation=augmentation, key=KEY, dtype=dtype)
@@ -48,10 +53,11 @@ def test_the_whole_train_step_compiles_with_xla(build, sizes, augmentation, dtyp
     step(IMAGES, tf.constant([0, 3, 6]), tf.constant(0, tf.int64))
     assert np.isfinite(metrics.result()["loss"])
     still = [path for path, value in before.items() if np.array_equal(value, model.named_variables()[path])]
-    assert not still, f"these did not move: {still}"
+    # The exact gradient of the keys' bias is zero: it adds one number to all scores of a query.
+    assert [path for path in still if not path.endswith(WITHOUT_EFFECT)] == []
 
 
-@pytest.mark.parametrize(("build", "sizes"), [(VisionTransformer, VIT), (Perceiver, PERCEIVER)])
+@pytest.mark.parametrize(("build", "sizes"), ONE_BLOCK)
 def test_augmentation_and_dropout_are_equal_in_every_mode(build, sizes):
     model = build(**sizes, key=KEY, dtype=tf.float64)
     images = tf.cast(IMAGES, tf.float64)

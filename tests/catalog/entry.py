@@ -64,22 +64,30 @@ def certify(entry: Entry, dtype: str) -> Certificate:
     return Certificate(entry.name, dtype, values, gradients, steps, for_values, ok)
 
 
-def evaluate(case: Case, function: Callable, variables: list[tf.Variable]) -> tuple[list, list]:
-    """Return the outputs of `function` and the gradients of a random weighting of them."""
-    inputs = [tf.constant(value) for value in case.inputs]
-    sources = [x for x in inputs if x.dtype.is_floating] + variables
+def evaluate(
+    case: Case,
+    function: Callable,
+    variables: list[tf.Variable],
+    mode: Callable[[Callable], Callable] = lambda function: function,
+) -> tuple[list, list]:
+    """Return the outputs of `function` and the gradients of a random weighting of them, all of it run in a mode."""
     rng = np.random.default_rng(2)
-    with tf.GradientTape() as tape:
-        tape.watch(sources)
-        outputs = tf.nest.flatten(function(*inputs))
-        if not case.differentiable:
-            return outputs, []
-        # Each output element gets its own weight, so that no two gradients can be swapped unseen.
-        weights = [tf.constant(rng.standard_normal(y.shape), y.dtype) for y in outputs]
-        total = tf.add_n([tf.reduce_sum(w * y) for w, y in zip(weights, outputs, strict=True)])
-    # Zeros for what an output does not depend on: the reference's gradient must then be zero, too.
-    gradients = tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return outputs, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    def run(*inputs):
+        sources = [x for x in inputs if x.dtype.is_floating] + variables
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            outputs = tf.nest.flatten(function(*inputs))
+            if not case.differentiable:
+                return outputs, []
+            # Each output element gets its own weight, so that no two gradients can be swapped unseen.
+            weights = [tf.constant(rng.standard_normal(y.shape), y.dtype) for y in outputs]
+            total = tf.add_n([tf.reduce_sum(w * y) for w, y in zip(weights, outputs, strict=True)])
+        # Zeros for what an output does not depend on: the reference's gradient must then be zero, too.
+        gradients = tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return outputs, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    return mode(run)(*(tf.constant(value) for value in case.inputs))
 
 
 def relative_error(pairs) -> float:
