@@ -172,6 +172,7 @@ def test_what_compare_means():
         (["inn_cifar10", "--steps", "-1"], "--steps must be at least 0, got -1"),
         (["inn_cifar10", "--precision", "half"], "precision must be one of float32, mixed_bfloat16"),
         (["inn_cifar10", "--compare", "patches", "--xla", "off"], "leave out --xla off"),
+        (["inn_cifar10", "--module", "m"], "--module is for files and folders"),
         (["no/such/file.hlo"], "no such file or folder"),
         (["inn_cifar10", "--against", "patchs"], "formulation must be one of patches, shifted.*, got 'patchs'"),
         (["inn_cifar10", "--compare", "kernel=5"], "did you mean 'kernel_size'"),

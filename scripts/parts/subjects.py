@@ -26,6 +26,8 @@ def find(what: str, arguments, extra=()) -> Callable[[], Subject]:
     from loops import recipes
 
     if what in recipes.RECIPES:
+        if arguments.module or arguments.args:
+            raise ValueError(f"{what} is a recipe: --module is for files and folders, --args for functions")
         return _recipe(what, arguments, extra)
     if arguments.compare or arguments.set or arguments.precision is not None or arguments.xla == "off":
         raise ValueError(f"{what} is no recipe: --compare, --set, --precision and --xla off are for recipes")
@@ -118,6 +120,8 @@ def _program(path: Path, arguments):
 
     if path.is_dir() and (path / "saved_model.pb").is_file():
         return _profiled(load_saved_model(path, arguments.args, batch=_batch(arguments)), arguments)
+    if arguments.args:
+        raise ValueError(f"{path} is compiled already: --args is for functions and SavedModels")
     programs = find_programs(path)
     program = choose(programs, arguments.module)
     note = ""

@@ -143,7 +143,8 @@ def _made_up(specs: Sequence, name: str, batch: int) -> tuple:
 
 def _without_parameters(function, name: str) -> tuple:
     parameters = inspect.signature(function.python_function).parameters.values()
-    needed = [item.name for item in parameters if item.default is item.empty and item.kind != item.VAR_POSITIONAL]
+    more = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [item.name for item in parameters if item.default is item.empty and item.kind not in more]
     if needed:
         raise ValueError(f"{name} takes {', '.join(needed)}: {_HOW}")
     return ()

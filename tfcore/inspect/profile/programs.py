@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import gzip
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def find_programs(path: Path) -> list[Program]:
         return _of_file(path)
     profiles = sorted(path.rglob("*.xplane.pb"))
     if profiles:
-        return _of_profile(profiles[-1], profiles[-1].read_bytes())
+        return _of_file(profiles[-1])
     dumped = sorted(file for file in path.iterdir() if _DUMP.match(file.name))
     if dumped:
         return _of_dump(dumped)
@@ -140,18 +141,18 @@ def _of_file(path: Path) -> list[Program]:
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path}: a gzip file that is cut off or damaged ({error})") from None
     try:
-        if b"\0" not in data[:4096]:
+        if b"\0" not in data[:4096] and not path.name.endswith((".pb", ".pb.gz")):
             text = data.decode("utf-8", errors="replace")
             names = parser.module_names(text)
             if len(names) == 1:
                 module = parser.parse(text)
                 return [Program(module.name or path.name, module, allocations=_beside(path))]
             return [Program(name, parser.parse(text, name)) for name in names]
-        if path.name.endswith(".xplane.pb") or _is_profile(data):
-            return _of_profile(path, data)
+        if path.name.endswith((".xplane.pb", ".xplane.pb.gz")) or _is_profile(data):
+            return _of_profile(data)
         proto = read_proto(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -194,17 +195,15 @@ def _is_profile(data: bytes) -> bool:
         return False
 
 
-def _of_profile(path: Path, data: bytes) -> list[Program]:
+def _of_profile(data: bytes) -> list[Program]:
     space = XSpace()
     try:
         space.ParseFromString(data)
     except Exception:
-        raise ValueError(f"{path}: no profile: the file is cut off or of another kind") from None
+        raise ValueError("no profile: the file is cut off or of another kind") from None
     protos = xplane.hlo_protos(space)
     if not protos:
-        raise ValueError(
-            f"{path}: the profile holds no HLO module: did anything that XLA compiled run while it was on?"
-        )
+        raise ValueError("the profile holds no HLO module: did anything that XLA compiled run while it was on?")
     programs = []
     for label, serialized in protos:
         proto = read_proto(serialized)
