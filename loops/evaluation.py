@@ -1,12 +1,12 @@
 """What a trained model says: metrics over a split, and the classes of single pictures."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from loops.data.dataset import DataError, Split
+from loops.data import pictures
+from loops.data.dataset import Split
 from loops.data.pipeline import evaluation_batches
 from loops.steps import Metrics, Penalty, make_evaluation_step, to_floats
 from tfcore.module import Module
@@ -43,23 +43,16 @@ def probabilities(model: Module, inputs: tf.Tensor, *, pixel_scale: float = 255.
     return softmax(tf.cast(logits, statistics_dtype(logits.dtype)))
 
 
-def read_images(paths: Sequence[Path], size: int) -> np.ndarray:
-    """Return pictures (PNG, JPEG, GIF or BMP) as (n, size, size, 3) uint8, scaled where their size is another.
+def read_picture(path: Path, size: int) -> np.ndarray:
+    """Return a picture file as an input of a model, (size, size, 3) uint8, scaled where its size is another.
 
     Raises:
-        DataError: for a file that is missing or no such picture.
+        DataError: for a file that is missing, damaged or no picture.
+        ValueError: where Pillow is not installed.
     """
-    images = []
-    for path in paths:
-        try:
-            image = tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)  # (h, w, 3)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}): give the path of a picture") from error
-        except tf.errors.InvalidArgumentError as error:
-            raise DataError(f"{path}: no picture that can be decoded: give a PNG, JPEG, GIF or BMP file") from error
-        if image.shape[:2] != (size, size):
-            # Antialiased, since a photograph is usually many times larger than the model's input.
-            resized = tf.image.resize(tf.cast(image, tf.float32), (size, size), antialias=True)
-            image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-        images.append(image.numpy())
-    return np.stack(images)
+    image = tf.constant(pictures.read(path))  # (h, w, 3)
+    if image.shape[:2] != (size, size):
+        # Antialiased, since a photograph is usually many times larger than the model's input.
+        resized = tf.image.resize(tf.cast(image, tf.float32), (size, size), antialias=True)
+        image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+    return image.numpy()

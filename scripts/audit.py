@@ -59,7 +59,7 @@ def main(arguments) -> int:
             raise ValueError(f"{arguments.run}: a run of {recipe.name}, not of {arguments.recipe}: name that recipe")
     settings = [*arguments.set, *([] if arguments.data is None else [("data", arguments.data)])]
     recipe = recipe.changed([*settings, ("precision", "float32")])  # what is dead, is so in every precision
-    dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+    dataset = data.of_recipe(recipe)
     trained_on, _ = splits(recipe, dataset)
     if arguments.run is None:
         model, weights = fresh_model(recipe, dataset.sizes), "the weights that a training starts from"

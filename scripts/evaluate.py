@@ -27,8 +27,8 @@ def parser() -> command_line.Parser:
         metavar="FILE",
         type=Path,
         nargs="+",
-        help="name the classes of these pictures, or of the series in these .tsv files (one a line, with or without "
-        "a label in front)",
+        help="name the classes of these pictures (as a viewer shows them; what is transparent, on white; by Pillow), "
+        "or of the series in these files (one a line, with or without a label in front)",
     )
     instead.add_argument(
         "--export",
@@ -47,8 +47,8 @@ def main(arguments) -> int:
     from loops import data
     from loops.data import ucr
     from loops.data.cifar import LAYOUTS
-    from loops.data.dataset import IMAGE_SIZE
-    from loops.evaluation import evaluate, predict, read_images
+    from loops.data.dataset import IMAGE_SIZE, DataError
+    from loops.evaluation import evaluate, predict, read_picture
     from loops.export import CLASSES, export
     from loops.run import checkpoint
     from loops.run.restore import restored_model
@@ -64,7 +64,7 @@ def main(arguments) -> int:
         for complaint in complaints:
             print(f"passed over: {complaint}", file=sys.stderr)
     model = restored_model(run, path)
-    recipe = run.recipe
+    recipe, code = run.recipe, 0
 
     if arguments.export:
         name = export(
@@ -76,24 +76,34 @@ def main(arguments) -> int:
         print(f"{name} ({', '.join(map(str, shape))}) {dtype} -> probabilities (B, {len(class_names)}) float32")
         print(f"the names of the classes are in {arguments.export / CLASSES}")
     elif arguments.predict:
-        if recipe.dataset in LAYOUTS:
-            names = [{"image": str(path)} for path in arguments.predict]
-            inputs = read_images(arguments.predict, IMAGE_SIZE)
-        else:
-            length = run.sizes().input_shape[0]
-            files = {path: ucr.read_series(path, length=length) for path in arguments.predict}
-            names = [{"file": str(path), "line": i + 1} for path, found in files.items() for i in range(len(found))]
-            inputs = np.concatenate(list(files.values()))
         result = []
-        probabilities_of = predict(model, inputs, batch_size=recipe.batch_size, pixel_scale=recipe.pixel_scale)
-        for name, probabilities in zip(names, probabilities_of, strict=True):
-            best = probabilities.argsort()[::-1][: arguments.top]
-            classes = {class_names[i]: float(probabilities[i]) for i in best}
-            words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in classes.items())
-            print(f"{':'.join(map(str, name.values()))}: {words}")
-            result.append({**name, "classes": classes})
+        for file in arguments.predict:
+            try:
+                if recipe.dataset in LAYOUTS:
+                    names, inputs = [{"image": str(file)}], read_picture(file, IMAGE_SIZE)[np.newaxis]
+                else:
+                    sizes = {"length": run.sizes().input_shape[0], "class_names": class_names}
+                    inputs = ucr.read_series(file, **sizes, repair=recipe.repair)
+                    names = [{"file": str(file), "line": i + 1} for i in range(len(inputs))]
+            except DataError as error:  # the other files get their classes all the same
+                print(f"error: {error}", file=sys.stderr, flush=True)
+                code = command_line.WRONG_INPUT
+                continue
+            found = predict(model, inputs, batch_size=recipe.batch_size, pixel_scale=recipe.pixel_scale)
+            for name, probabilities in zip(names, found, strict=True):
+                best = probabilities.argsort()[::-1][: arguments.top]
+                classes = {class_names[i]: float(probabilities[i]) for i in best}
+                words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in classes.items())
+                print(f"{':'.join(map(str, name.values()))}: {words}", flush=True)
+                result.append({**name, "classes": classes})
     else:
-        dataset = data.load(recipe.dataset, arguments.data or recipe.data, exchange=recipe.exchange_splits)
+        dataset = data.of_recipe(recipe if arguments.data is None else recipe.changed([("data", arguments.data)]))
+        if list(dataset.class_names) != class_names or dataset.sizes != run.sizes():
+            raise ValueError(
+                f"{run.folder}: trained on classes {some(class_names)} and inputs {run.sizes().input_shape}, but "
+                f"{dataset.source} has classes {some(dataset.class_names)} and inputs {dataset.sizes.input_shape}: "
+                "give the set that the run was trained on by --data"
+            )
         result = evaluate(
             model,
             dataset.test,
@@ -106,7 +116,12 @@ def main(arguments) -> int:
         for name, value in result.items():
             print(f"{name:16}{value:.4f}")
     command_line.write_json(arguments.json, result)
-    return 0
+    return code
+
+
+def some(names) -> str:
+    """The first of many names."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def main(arguments) -> int:
     found = study.results(runs)
     entries = []
     for name in arguments.sets:
-        dataset = data.load(name, arguments.data, exchange=arguments.exchange)
+        dataset = data.of_recipe(rows[f"{name}/{arguments.recipes[0]}"])
         print(f"\n{dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test series")
         print(f"  {'1 nearest neighbour':28}{nearest_neighbour(dataset.train, dataset.test):.4f}")
         for recipe in arguments.recipes:

@@ -128,7 +128,7 @@ def main(arguments) -> int:
         recipe = run.recipe.changed(settings)
         resume.check_changes(run.recipe, recipe, arguments.allow_change)
         devices = distribution.start(recipe)
-        dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+        dataset = data.of_recipe(recipe)
         run.recipe = recipe
     else:
         recipe = recipe.changed(settings)
@@ -169,7 +169,7 @@ def new_run(folder: Path, recipe, devices, *, measure_precision: bool):
 
     if devices.is_chief:
         Run.check_new(folder)  # before a download that may take minutes
-    dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+    dataset = data.of_recipe(recipe)
     prepare(recipe, dataset)  # what the model, the optimizer or the data refuse, they refuse here
     if measure_precision:
         recipe, milliseconds = precision.choose(recipe, dataset, report=lambda line: print(line, flush=True))
@@ -220,7 +220,7 @@ def print_diagnosis(arguments, folder: Path, settings: list[tuple[str, str]]) ->
     if run.recipe.name != arguments.recipe:
         raise ValueError(f"{folder} holds a run of {run.recipe.name}, not of {arguments.recipe}: give its --out folder")
     recipe = run.recipe
-    dataset = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+    dataset = data.of_recipe(recipe)
     diagnosis = debug_numerics(run, dataset, report=lambda line: print(line, flush=True))
     first, last = diagnosis.first, diagnosis.last
     steps = f"step {first}" if first == last else f"steps {first} to {last}"

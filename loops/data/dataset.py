@@ -37,13 +37,17 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A named data set in memory; `source` says in words where it came from."""
+    """A named data set in memory; `source` says in words where it came from.
+
+    `repairs` counts what the reader made of missing values and unequal lengths, where it was asked to.
+    """
 
     name: str
     train: Split
     test: Split
     class_names: tuple[str, ...]
     source: str
+    repairs: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def sizes(self) -> Sizes:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from loops.data.cifar import LAYOUTS
 from loops.data.dataset import Sizes
+from loops.data.repair import STRICT, Repair
 from tfcore.module import Module
 from tfcore.optimizers.updates import Decay
 from tfcore.precision import POLICIES
@@ -123,6 +124,11 @@ class Recipe:
         if self.data not in ("auto", "sample"):
             # Absolute, so that a run's recipe still finds its data from another working directory.
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+
+    @property
+    def repair(self) -> Repair:
+        """What is made of missing values and unequal lengths in the data; here they are refused."""
+        return STRICT
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> Module:
         """Return the recipe's model with fresh weights: called as model(inputs, training=, key=) -> (B, classes)."""

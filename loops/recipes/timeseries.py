@@ -16,16 +16,36 @@ import typing
 import tensorflow as tf
 
 from loops.data.dataset import Sizes
+from loops.data.repair import LENGTHS, MISSING, Repair
 from loops.recipes.recipe import Recipe
 from tfcore.models.timeseries import TimeSeriesTransformer, WindowTransformer
 from tfcore.precision import POLICIES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerRecipe(Recipe):
-    """The faithful time-series Transformer; field names as in `tfcore.models.timeseries.TimeSeriesTransformer`."""
+class SeriesRecipe(Recipe):
+    """What every recipe for a set of series has: how its data are mended."""
 
     datasets: typing.ClassVar[None] = None
+
+    missing: str = "refuse"  # or linear: a missing value lies on the line between its neighbours
+    lengths: str = "refuse"  # or pad: zeros stand behind a series that is shorter than the longest
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, known in (("missing", MISSING), ("lengths", LENGTHS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+    @property
+    def repair(self) -> Repair:
+        return Repair(self.missing, self.lengths)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerRecipe(SeriesRecipe):
+    """The faithful time-series Transformer; field names as in `tfcore.models.timeseries.TimeSeriesTransformer`."""
+
     variants = (("formulation=direct",), ("formulation=folded",), ("constant_branches=skip",))
 
     blocks: int = 4
@@ -59,10 +79,8 @@ class TransformerRecipe(Recipe):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WindowTransformerRecipe(Recipe):
+class WindowTransformerRecipe(SeriesRecipe):
     """The mended time-series Transformer; field names as in `tfcore.models.timeseries.WindowTransformer`."""
-
-    datasets: typing.ClassVar[None] = None
 
     window: int = 64
     stride: int = 8

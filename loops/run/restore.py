@@ -25,7 +25,7 @@ def sizes_of(recipe: Recipe, run: Run | None = None) -> Sizes:
         return run.sizes()
     if recipe.dataset in data.SIZES:
         return data.SIZES[recipe.dataset]
-    return data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits).sizes
+    return data.of_recipe(recipe).sizes
 
 
 def fresh_model(recipe: Recipe, sizes: Sizes) -> Module:
@@ -43,10 +43,10 @@ def restored_model(run: Run, path: Path | None = None) -> Module:
     sizes = run.sizes()
     if path is None:
         path = run.best
-        if not path.exists():
-            raise checkpoint.CheckpointError(
-                f"{path}: no best checkpoint, no epoch of this run has ended: go on with train.py --resume"
-            )
+    if path == run.best and not path.exists():
+        raise checkpoint.CheckpointError(
+            f"{path}: no best checkpoint, no epoch of this run has ended: go on with train.py --resume"
+        )
     arrays, _ = checkpoint.load(path)
     model = fresh_model(run.recipe, sizes)
     checkpoint.restore({"model": model}, arrays, path)

@@ -79,9 +79,9 @@ def run_all(
     datasets: dict[tuple, Dataset] = {}
 
     def dataset_of(recipe: Recipe) -> Dataset:
-        place = (recipe.dataset, recipe.data, recipe.exchange_splits)
+        place = (recipe.dataset, recipe.data, recipe.exchange_splits, recipe.repair)
         if place not in datasets:
-            datasets[place] = data.load(recipe.dataset, recipe.data, exchange=recipe.exchange_splits)
+            datasets[place] = data.of_recipe(recipe)
         return datasets[place]
 
     def still_open() -> list[PlannedRun]:

@@ -118,6 +118,9 @@ def import_tensorflow_quietly() -> None:
 
 def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
     """Call main and exit with its code; a wrong input or a file that cannot be used ends in one line, code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by the shell
+            stream.reconfigure(errors="backslashreplace")  # no report is lost for a letter that a terminal lacks
     try:
         keep_memory()
         import_tensorflow_quietly()

@@ -35,7 +35,7 @@ class Shown:
     @cached_property
     def dataset(self) -> Dataset:
         """The recipe's data."""
-        return self.load(self.recipe.dataset, self.recipe.data, exchange=self.recipe.exchange_splits)
+        return self.load(self.recipe)
 
     @cached_property
     def model(self) -> Module:

@@ -163,6 +163,8 @@ def foreign(name: str, source: str) -> list[str]:
     known = LIBRARIES | set(sys.stdlib_module_names) | {"tfcore", "loops"}
     if _within(name, PICTURES):
         known |= {"matplotlib"}
+    if name == "loops.data.pictures":
+        known |= {"PIL"}  # extra `images`
     return [f"{name} imports {other}" for other in imports(source) if other.split(".")[0] not in known]
 
 
