@@ -1,0 +1,205 @@
+"""Tables of accuracies: the five systems, and each of them by itself."""
+
+from loops.recipes import published
+from loops.studies.certificates import certify, table
+from loops.studies.cnn_study.rows import ROWS
+from loops.studies.results.files import RESULTS, Table, entries_of, fastest_epoch, mean, percent, rows_of, summary
+
+INNS = ("inn_cifar10-seed0", "inn_cifar10-seed1", "inn_cifar10-seed2")
+
+
+def systems() -> Table:
+    """The five systems: published beside measured, on the front page."""
+    inns = [summary(run) for run in INNS]
+    forda = {entry["recipe"]: entry for entry in entries_of("series/forda_part-exchanged.json")}
+    convnet, cnn = summary("convnet_cifar10"), summary("cnn_cifar10-base")
+    faithful = forda["transformer_forda"]
+    return [
+        ["system", "published", "measured", "parameters", "command"],
+        _system(
+            "1 involution network, CIFAR-10",
+            _published("inn_cifar10"),
+            f"{mean([run['last']['val_accuracy'] for run in inns])} (3 seeds)",
+            inns[0]["parameters"],
+            "inn_cifar10",
+        ),
+        _system(
+            "1 its rival, a ConvNet",
+            _published("convnet_cifar10"),
+            f"{convnet['last']['val_accuracy']:.4f}",
+            convnet["parameters"],
+            "convnet_cifar10",
+        ),
+        _large("2 vision transformer, CIFAR-100", "vit_cifar100"),
+        _large("3 Perceiver, CIFAR-100", "perceiver_cifar100"),
+        _system(
+            "4 time-series Transformer, FordA",
+            "about 0.85",
+            f"{mean(faithful['accuracies'])} (5 seeds, a smaller train set)",
+            faithful["parameters"],
+            "transformer_forda",
+        ),
+        _system(
+            "5 a CNN and its improvements, CIFAR-10",
+            f"{ROWS['base'].published[1]:.3f}",
+            f"{cnn['last']['val_accuracy']:.3f} (base)",
+            cnn["parameters"],
+            "cnn_cifar10",
+        ),
+    ]
+
+
+def _published(file: str) -> str:
+    """The last validation accuracy of a published run."""
+    history = next(run.history() for run in published.RUNS if run.file == file)
+    return f"{history[-1]['val_accuracy']:.4f}"
+
+
+def _system(name: str, published: str, measured: str, parameters: int, recipe: str) -> list[str]:
+    command = f"`python scripts/train.py {recipe} --data DIR`"
+    return [name, published, measured, f"{parameters:,}", command]
+
+
+def certificates() -> str:
+    """The distance of every run from the published curve, as Markdown."""
+    own = [certify(path.parent) for path in sorted(RESULTS.glob("*/recipe.json"))]
+    return table([certificate for certificate in own if certificate is not None]).rstrip("\n")
+
+
+# Test accuracy, its top-5, and parameters in the published size.
+LARGE = {"vit_cifar100": (0.5514, 0.8186, 21_759_012), "perceiver_cifar100": (0.5264, 0.8087, 9_697_637)}
+
+
+def _large(name: str, recipe: str) -> list[str]:
+    """A system of CIFAR-100: the reduced run, until there is one of the published size."""
+    top_1, _, parameters = LARGE[recipe]
+    full = (RESULTS / recipe / "summary.json").exists()
+    run = summary(recipe if full else f"{recipe}-reduced")
+    measured = percent(run["test"]["accuracy"]) if "test" in run else percent(run["last"]["val_accuracy"])
+    measured += f" (epoch {run['epochs']})" if full else f" (reduced: {run['parameters']:,} parameters)"
+    return _system(name, percent(top_1), measured, parameters, recipe)
+
+
+def cifar10() -> Table:
+    """System 1."""
+    inns, convnet = [summary(run) for run in INNS], summary("convnet_cifar10")
+
+    def accuracies(epoch: str, *runs: dict) -> str:
+        return ", ".join(f"{run[epoch]['val_accuracy']:.4f}" for run in runs)
+
+    return [
+        ["recipe", "parameters", "published", "measured, last epoch", "best epoch", "s an epoch", "command"],
+        [
+            "`convnet_cifar10`",
+            f"{convnet['parameters']:,}",
+            f"{_published('convnet_cifar10')} (rerun {_published('convnet_cifar10_rerun')})",
+            accuracies("last", convnet),
+            accuracies("best", convnet),
+            fastest_epoch(["convnet_cifar10"]),
+            "`python scripts/train.py convnet_cifar10 --data DIR`",
+        ],
+        [
+            "`inn_cifar10`, seeds 0, 1, 2",
+            f"{inns[0]['parameters']:,}",
+            f"{_published('inn_cifar10')} ({_published('inn_cifar10_rerun')})",
+            accuracies("last", *inns),
+            accuracies("best", *inns),
+            fastest_epoch(INNS),
+            "`python scripts/train.py inn_cifar10 --data DIR --seed 0`",
+        ],
+    ]
+
+
+def cifar100_reduced() -> Table:
+    """Systems 2 and 3, reduced."""
+    heads = ["recipe", "parameters", "published (full size)", "measured (reduced) test top-1 / top-5", "epochs"]
+    rows = []
+    for recipe, (top_1, top_5, parameters) in LARGE.items():
+        run = summary(f"{recipe}-reduced")
+        test = run["test"]
+        rows.append(
+            [
+                f"`{recipe}`",
+                f"{run['parameters']:,} of {parameters:,}",
+                f"{percent(top_1)} / {percent(top_5)}",
+                f"{percent(test['accuracy'])} / {percent(test['top_5_accuracy'])}",
+                str(run["epochs"]),
+            ]
+        )
+    return [heads, *rows]
+
+
+def forda() -> Table:
+    """System 4 on FordA, its splits exchanged."""
+    names = {
+        "mlp_forda": "`mlp_forda`: the faithful model's head alone",
+        "transformer_forda": "`transformer_forda`: faithful, Keras's text",
+        "transformer_forda_mended": "`transformer_forda_mended`",
+        "transformer_forda_mended, trained with uniform attention": "the same, trained with the mean of the values in "
+        "every attention's place (`--set formulation=uniform`)",
+    }
+    entries = {entry["recipe"]: entry for entry in entries_of("series/forda_part-exchanged.json")}
+    neighbour = next(row for row in rows_of("series/sets.csv") if row["set"] == "FordA_part")["nearest_neighbour"]
+    rows = [["1 nearest neighbour (Euclid)", "", neighbour, ""]]
+    for recipe, name in names.items():
+        entry = entries[recipe]
+        seconds = f"{entry['seconds']:.0f}" if "seconds" in entry else ""
+        rows.append([name, f"{entry['parameters']:,}", mean(entry["accuracies"]), seconds])
+    return [["", "parameters", "test accuracy", "s a run"], *rows]
+
+
+def seven_sets() -> Table:
+    """System 4 on seven other sets."""
+    sizes = {row["set"]: row for row in rows_of("series/sets.csv")}
+    rows = []
+    for entry in entries_of("series/seven-sets.json"):
+        size = sizes[entry["set"]]
+        shape = f"{int(size['train']):,}, {int(size['test']):,}, {size['length']}"
+        rows.append([entry["set"], shape, size["nearest_neighbour"], mean(entry["accuracies"])])
+    return [["", "train, test, length", "1 nearest neighbour", "`transformer_forda_mended`"], *rows]
+
+
+FIGURES = {"train accuracy": "accuracy", "test accuracy": "val_accuracy", "train loss": "loss", "test loss": "val_loss"}
+
+
+def cnn_published() -> Table:
+    """System 5: the rows that the chapter ran."""
+    names = {
+        "base": ("base", "base"),
+        "dropout": ("dropout 0.5 before Dense 128", "dropout"),
+        "l2": ("L2 0.01 on the conv kernels", "l2"),
+        "early_stopping": ("early stopping (ours at epoch {epoch}, published at {published})", "early_stopping"),
+        "batch_norm": ("batch norm after each conv and ReLU", "batch_norm"),
+        "batch_norm_dropout": ("the same with dropout 0.5, beside the published batch norm", "batch_norm"),
+    }
+    rows = []
+    for row, (name, beside) in names.items():
+        last, chapter = summary(f"cnn_cifar10-{row}")["last"], ROWS[beside]
+        ours = [_figure(last[figure]) for figure in FIGURES.values()]
+        theirs = [f"{value:.3f}" for value in chapter.published]
+        cells = [f"{mine} / {other}" for mine, other in zip(ours, theirs, strict=True)]
+        rows.append([name.format(epoch=last["epoch"], published=chapter.published_epoch), *cells])
+    return [["row", *FIGURES], *rows]
+
+
+def cnn_explained() -> Table:
+    """System 5: the rows that the chapter explains and did not run."""
+    names = {
+        "sgd": "SGD 1e-2 for Adam 1e-3",
+        "momentum": "SGD 1e-2 with momentum 0.9",
+        "rmsprop": "RMSprop 1e-3, rho 0.9",
+        "l1": "L1 0.001 on the conv kernels",
+        "sigmoid": "sigmoid for ReLU",
+        "tanh": "tanh for ReLU",
+        "leaky_relu": "leaky ReLU, slope 0.01",
+        "prelu": "PReLU, a slope learned for each channel",
+    }
+    rows = []
+    for row, name in names.items():
+        last = summary(f"cnn_cifar10-{row}")["last"]
+        rows.append([name, *(_figure(last[figure]) for figure in FIGURES.values())])
+    return [["row", *FIGURES], *rows]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.4f}"

@@ -1,0 +1,50 @@
+"""Reading `loops/recipes/results`, and how its numbers are written."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from loops.studies.study import mean_and_spread
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "loops" / "recipes" / "results"
+
+Table = list[list[str]]  # the heads, then the rows
+
+
+def summary(run: str) -> dict:
+    """Return a run's summary.json."""
+    return json.loads((RESULTS / run / "summary.json").read_text())
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with (RESULTS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def entries_of(name: str) -> list[dict]:
+    """Return the entries of a JSON file that holds a list."""
+    return json.loads((RESULTS / name).read_text())
+
+
+def fastest_epoch(runs: Sequence[str]) -> str:
+    """Return the seconds of the fastest epoch of all the runs."""
+    return f"{min(float(row['seconds']) for run in runs for row in rows_of(f'{run}/history.csv')):.1f}"
+
+
+def percent(share: float) -> str:
+    """Return 0.5514 as 55.14 %."""
+    return f"{100 * share:.2f} %"
+
+
+def mean(values: Sequence[float]) -> str:
+    """Return the mean, with its standard deviation where there are several values."""
+    middle, spread = mean_and_spread(list(values))
+    return f"{middle:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+
+
+def quartiles(low: str, high: str) -> str:
+    """Return (low .. high)."""
+    return f"({low} .. {high})"
