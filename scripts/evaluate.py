@@ -2,8 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parts import command_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from loops.run.runs import Run
+    from tfcore.module import Module
 
 EXAMPLES = """\
   python scripts/evaluate.py runs/inn_cifar10
@@ -42,14 +49,6 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
-    import numpy as np
-
-    from loops import data
-    from loops.data import ucr
-    from loops.data.cifar import LAYOUTS
-    from loops.data.dataset import IMAGE_SIZE, DataError
-    from loops.evaluation import evaluate, predict, read_picture
-    from loops.export import CLASSES, export
     from loops.run import checkpoint
     from loops.run.restore import restored_model
     from loops.run.runs import Run
@@ -57,66 +56,104 @@ def main(arguments) -> int:
     if arguments.top < 1:
         raise ValueError(f"--top must be at least 1, got {arguments.top}")
     run = Run.open(arguments.run)
-    class_names = run.class_names()
+    run.class_names()  # refuses a run that never began, before its missing weights do
     path = run.best
     if arguments.checkpoint == "last":
         path, _, _, complaints = checkpoint.newest_intact(run.checkpoints)
         for complaint in complaints:
             print(f"passed over: {complaint}", file=sys.stderr)
     model = restored_model(run, path)
-    recipe, code = run.recipe, 0
-
+    code = 0
     if arguments.export:
-        name = export(
-            model, arguments.export, sizes=run.sizes(), class_names=class_names, pixel_scale=recipe.pixel_scale
-        )
-        shape, dtype = ["B", *run.sizes().input_shape], run.sizes().input_dtype.name
-        result = {"export": str(arguments.export), "input": {"name": name, "shape": shape, "dtype": dtype}}
-        print(f"{arguments.export}: {recipe.name}, {path.name}, as a SavedModel")
-        print(f"{name} ({', '.join(map(str, shape))}) {dtype} -> probabilities (B, {len(class_names)}) float32")
-        print(f"the names of the classes are in {arguments.export / CLASSES}")
+        result = exported(run, model, arguments.export, path)
     elif arguments.predict:
-        result = []
-        for file in arguments.predict:
-            try:
-                if recipe.dataset in LAYOUTS:
-                    names, inputs = [{"image": str(file)}], read_picture(file, IMAGE_SIZE)[np.newaxis]
-                else:
-                    sizes = {"length": run.sizes().input_shape[0], "class_names": class_names}
-                    inputs = ucr.read_series(file, **sizes, repair=recipe.repair)
-                    names = [{"file": str(file), "line": i + 1} for i in range(len(inputs))]
-            except DataError as error:  # the other files get their classes all the same
-                print(f"error: {error}", file=sys.stderr, flush=True)
-                code = command_line.WRONG_INPUT
-                continue
-            found = predict(model, inputs, batch_size=recipe.batch_size, pixel_scale=recipe.pixel_scale)
-            for name, probabilities in zip(names, found, strict=True):
-                best = probabilities.argsort()[::-1][: arguments.top]
-                classes = {class_names[i]: float(probabilities[i]) for i in best}
-                words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in classes.items())
-                print(f"{':'.join(map(str, name.values()))}: {words}", flush=True)
-                result.append({**name, "classes": classes})
+        result, code = predicted(run, model, arguments.predict, arguments.top)
     else:
-        dataset = data.of_recipe(recipe if arguments.data is None else recipe.changed([("data", arguments.data)]))
-        if list(dataset.class_names) != class_names or dataset.sizes != run.sizes():
-            raise ValueError(
-                f"{run.folder}: trained on classes {some(class_names)} and inputs {run.sizes().input_shape}, but "
-                f"{dataset.source} has classes {some(dataset.class_names)} and inputs {dataset.sizes.input_shape}: "
-                "give the set that the run was trained on by --data"
-            )
-        result = evaluate(
-            model,
-            dataset.test,
-            classes=len(class_names),
-            batch_size=recipe.batch_size,
-            penalty=lambda: recipe.penalty(model),
-            pixel_scale=recipe.pixel_scale,
-        )
-        print(f"{run.recipe.name}, {path.name}, {len(dataset.test):,} test examples of {dataset.source}")
-        for name, value in result.items():
-            print(f"{name:16}{value:.4f}")
+        result = evaluated(run, model, arguments.data, path)
     command_line.write_json(arguments.json, result)
     return code
+
+
+def exported(run: "Run", model: "Module", folder: Path, path: Path) -> dict:
+    """Write the SavedModel; return and print what goes in and what comes out."""
+    from loops.export import CLASSES, export
+
+    sizes, class_names = run.sizes(), run.class_names()
+    name = export(model, folder, sizes=sizes, class_names=class_names, pixel_scale=run.recipe.pixel_scale)
+    shape, dtype = ["B", *sizes.input_shape], sizes.input_dtype.name
+    print(f"{folder}: {run.recipe.name}, {path.name}, as a SavedModel")
+    print(f"{name} ({', '.join(map(str, shape))}) {dtype} -> probabilities (B, {len(class_names)}) float32")
+    print(f"the names of the classes are in {folder / CLASSES}")
+    return {"export": str(folder), "input": {"name": name, "shape": shape, "dtype": dtype}}
+
+
+def predicted(run: "Run", model: "Module", files: list[Path], top: int) -> tuple[list[dict], int]:
+    """Name and print the classes of each file, of which a bad one keeps no other from its own; also the exit code."""
+    from loops.data.dataset import DataError
+    from loops.evaluation import predict
+
+    recipe, class_names = run.recipe, run.class_names()
+    result, code = [], 0
+    for file in files:
+        try:
+            names, inputs = inputs_of(run, file)
+        except DataError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            code = command_line.WRONG_INPUT
+            continue
+        found = predict(model, inputs, batch_size=recipe.batch_size, pixel_scale=recipe.pixel_scale)
+        for name, probabilities in zip(names, found, strict=True):
+            best = probabilities.argsort()[::-1][:top]
+            classes = {class_names[i]: float(probabilities[i]) for i in best}
+            words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in classes.items())
+            print(f"{':'.join(map(str, name.values()))}: {words}", flush=True)
+            result.append({**name, "classes": classes})
+    return result, code
+
+
+def inputs_of(run: "Run", file: Path) -> tuple[list[dict], "np.ndarray"]:
+    """What a file holds: a name for each example, and the inputs (n, H, W, 3) or (n, T, 1)."""
+    from loops.data import ucr
+    from loops.data.cifar import LAYOUTS
+    from loops.data.dataset import IMAGE_SIZE
+    from loops.evaluation import read_picture
+
+    if run.recipe.dataset in LAYOUTS:
+        return [{"image": str(file)}], read_picture(file, IMAGE_SIZE)[None]
+    length = run.sizes().input_shape[0]
+    inputs = ucr.read_series(file, length=length, class_names=run.class_names(), repair=run.recipe.repair)
+    return [{"file": str(file), "line": i + 1} for i in range(len(inputs))], inputs
+
+
+def evaluated(run: "Run", model: "Module", source: str | None, path: Path) -> dict[str, float]:
+    """Compute and print the test metrics, on the run's data or those of `source`.
+
+    Raises:
+        ValueError: if the data are not of the kind that the run was trained on.
+    """
+    from loops import data
+    from loops.evaluation import evaluate
+
+    recipe, class_names = run.recipe, run.class_names()
+    dataset = data.of_recipe(recipe if source is None else recipe.changed([("data", source)]))
+    if list(dataset.class_names) != class_names or dataset.sizes != run.sizes():
+        raise ValueError(
+            f"{run.folder}: trained on classes {some(class_names)} and inputs {run.sizes().input_shape}, but "
+            f"{dataset.source} has classes {some(dataset.class_names)} and inputs {dataset.sizes.input_shape}: "
+            "give the set that the run was trained on by --data"
+        )
+    result = evaluate(
+        model,
+        dataset.test,
+        classes=len(class_names),
+        batch_size=recipe.batch_size,
+        penalty=lambda: recipe.penalty(model),
+        pixel_scale=recipe.pixel_scale,
+    )
+    print(f"{recipe.name}, {path.name}, {len(dataset.test):,} test examples of {dataset.source}")
+    for name, value in result.items():
+        print(f"{name:16}{value:.4f}")
+    return result
 
 
 def some(names) -> str:

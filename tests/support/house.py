@@ -67,7 +67,6 @@ LONG = {
     "tfcore.ops.attention_chunked.attend_chunked": 70,
     "scripts.train.main": 69,
     "tfcore.models.cnn.Cnn.__init__": 68,
-    "scripts.evaluate.main": 66,
     "tfcore.models.vit.VisionTransformer.__init__": 65,
     "scripts.audit.main": 63,
     "scripts.train.parser": 61,
