@@ -21,15 +21,11 @@ FOLDER = Path(inn.__file__).parent
 STEPS = 5
 
 
-def close(ours: dict[str, tf.Tensor], theirs: dict[str, tf.Tensor]):
-    """Equal to 1e-10 of the largest number in each, and of the largest of all where that is but rounding.
-
-    A bias in front of a batch norm, or of attention's keys, has a gradient of zero: what is computed is rounding.
-    """
+def close(ours: dict[str, tf.Tensor], theirs: dict[str, tf.Tensor], floor: float = 0.0):
+    """Equal to 1e-10 of the largest number in each, or of `floor`, whichever is larger."""
     assert ours.keys() == theirs.keys()
-    scales = {path: np.abs(value).max() for path, value in ours.items()}
     for path, value in ours.items():
-        scale = scales[path] if scales[path] > 1e-12 * max(scales.values()) else max(scales.values())
+        scale = max(np.abs(value).max(), floor)
         np.testing.assert_allclose(theirs[path], value, rtol=0, atol=1e-10 * scale, err_msg=path)
 
 
@@ -51,13 +47,15 @@ def check(ours, optimizer, weights, images, labels, *, logits, step, loss):
         mine = tf.reduce_mean(
             cross_entropy_from_logits(labels, ours(images, training=True, key=random.fold_in(KEY, 0)))
         )
-    gradients = tape.gradient(mine, ours.named_trainable_variables())
+    zero = tf.UnconnectedGradients.ZERO  # of the keys' bias, which no score depends on
+    gradients = tape.gradient(mine, ours.named_trainable_variables(), unconnected_gradients=zero)
     trained = {path: weight for path, weight in weights.items() if weight.trainable}
     with tf.GradientTape() as tape:
         theirs = loss(0)
     their_gradients = tape.gradient(theirs, trained)
     close({"loss": mine}, {"loss": theirs})
-    close(gradients, their_gradients)
+    # A bias in front of a batch norm, or of attention's keys, has a gradient of zero: what is computed is rounding.
+    close(gradients, their_gradients, floor=1e-3 * max(np.abs(gradient).max() for gradient in gradients.values()))
 
     metrics = Metrics()
     our_step = make_train_step(ours, optimizer, metrics, key=KEY)
@@ -67,7 +65,8 @@ def check(ours, optimizer, weights, images, labels, *, logits, step, loss):
         theirs = step(number)
         our_step(images, labels, tf.constant(number, tf.int64))
         close({"loss": metrics.result()["loss"]}, {"loss": theirs})
-        close(ours.named_variables(), weights)
+        # Adam makes steps of such rounding, of 1e-8 of a true one.
+        close(ours.named_variables(), weights, floor=1.0)
 
 
 def test_the_involution_network_computes_the_same():
@@ -89,7 +88,8 @@ def test_the_involution_network_computes_the_same():
 
 
 def test_the_vision_transformer_computes_the_same_with_dropout(monkeypatch):
-    sizes = vit.Sizes(image=15, patch=3, width=7, blocks=2, heads=2, mlp=11, head=(13, 5), classes=10, dropout=0.2)
+    # Heads 4 wide, for 1/√4 is exact: others our layer and Keras's round to float32, whatever the dtype.
+    sizes = vit.Sizes(image=15, patch=3, width=4, blocks=2, heads=2, mlp=11, head=(13, 5), classes=10, dropout=0.2)
     ours = VisionTransformer(
         classes=sizes.classes,
         image_size=sizes.image,

@@ -22,7 +22,7 @@ PAGES = [
     ROOT / "scripts" / "README.md",
 ]
 # What a shell finds that is not of Python; `source` and `cd` are built in.
-OTHERS = {"source", "cd", "git", "ruff"}
+OTHERS = {"source", "cd", "git", "ruff", "echo"}
 
 
 def name_of(page: Path) -> str:
@@ -96,6 +96,8 @@ def check_python(arguments: list[str]) -> None:
     if arguments[0] == "-m":
         module = arguments[1]
         assert module == "venv" or importlib.util.find_spec(module), module
+    elif arguments[0] == "-c":
+        compile(arguments[1], "the page", "exec")
     elif arguments[0].startswith("scripts/"):
         parse_script(Path(arguments[0]).stem, arguments[1:])
     else:
