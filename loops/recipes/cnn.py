@@ -7,7 +7,7 @@
 Published (a Japanese course's chapter on tuning convolution networks), last of 50 epochs: train accuracy 0.911, test
 accuracy 0.726. Measured by the first command on CIFAR-10 (JPEG, quality 95), 2 cores of an AMD EPYC with AVX-512, no
 GPU: 0.906 and 0.729, the fastest epoch 22.7 s (`results/cnn_cifar10-base`; the process was held up for long in epochs
-23 and 42, which its seconds count). The study's other rows stand in README.
+23 and 42, which its seconds count). The study's other rows: `results/README.md`.
 """
 
 import dataclasses

@@ -5,9 +5,9 @@
 
 Published ("Timeseries classification with a Transformer model", Keras examples): test accuracy about 0.85, on the full
 train set, which could not be had here. On FordA_part with its splits exchanged (1,320 train, 577 test series), five
-seeds: faithful 0.7144 ± 0.0160, its head alone (`mlp_forda`) 0.7196 ± 0.0137, mended 0.9341 ± 0.0097; README has the
-commands, `results/series` every seed. The mended model's sizes and rates were chosen on FordA_part's validation share;
-warm-up and patience were then made short and long enough for sets of 50 series.
+seeds: faithful 0.7144 ± 0.0160, its head alone (`mlp_forda`) 0.7196 ± 0.0137, mended 0.9341 ± 0.0097. Commands:
+`results/README.md`; every seed: `results/series`. The mended model's sizes and rates were chosen on FordA_part's
+validation share; warm-up and patience were then made short and long enough for sets of 50 series.
 """
 
 import dataclasses
