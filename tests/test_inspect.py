@@ -1,5 +1,7 @@
 """Figures and the parameter table: the numbers they show, and that all of it can be read."""
 
+import importlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -144,3 +146,20 @@ def test_series_grid_draws_each_series_below_its_title_on_common_axes():
         np.testing.assert_array_equal(panel.lines[0].get_ydata(), values)
         assert panel.get_title() == f"class {i}" and panel.get_ylim() == panels[0].get_ylim()
     assert figure.get_suptitle() == "some series"
+
+
+@pytest.mark.parametrize(
+    ("old", "room"),
+    [
+        ("comparison", "profile"),
+        ("compiler", "profile"),
+        ("step_profile", "profile"),
+        ("kernel_page", "pages"),
+        ("kernel_report", "pages"),
+    ],
+)
+def test_paths_of_before_the_rooms_lead_to_the_same(old, room):
+    before = importlib.import_module(f"tfcore.inspect.{old}")
+    now = importlib.import_module(f"tfcore.inspect.{room}.{old}")
+    assert before.__all__
+    assert all(getattr(before, name) is getattr(now, name) for name in before.__all__)

@@ -27,6 +27,14 @@ ORDER = (
     ("tfcore.inspect.audit", "tfcore.inspect.numerics"),
     ("tfcore.inspect.profile",),
     ("tfcore.inspect.pages",),
+    # The paths of before the rooms, for scripts that know them.
+    (
+        "tfcore.inspect.comparison",
+        "tfcore.inspect.compiler",
+        "tfcore.inspect.kernel_page",
+        "tfcore.inspect.kernel_report",
+        "tfcore.inspect.step_profile",
+    ),
     (
         "loops.control",
         "loops.devices.allocator",
