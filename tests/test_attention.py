@@ -247,7 +247,8 @@ def needs_at_most():
 
 @pytest.mark.skipif(not HAS_PROC, reason="resident memory is read from Linux's /proc")
 # One mode at the length that README names; a share is about the same at a smaller one.
-@pytest.mark.parametrize(("mode", "positions"), [("graph", 4096), ("xla", 2048), ("eager", 2048)])
+# Direct needs little more than T × S itself where it is run eagerly: the share shows at more positions than under XLA.
+@pytest.mark.parametrize(("mode", "positions"), [("graph", 4096), ("xla", 2048), ("eager", 4096)])
 @pytest.mark.parametrize(
     "dropout", ["", ", dropout_rate=0.1, dropout_key=random.make_key(0)"], ids=["plain", "dropout"]
 )
