@@ -208,7 +208,7 @@ def test_unequal_lengths_are_refused_or_padded_with_zeros(tmp_path):
     write(tmp_path, RAGGED, test=longer)
     found = ucr.read(tmp_path, "Tiny", Repair(lengths="pad"))
     np.testing.assert_array_equal(found.train.inputs[..., 0], [[1, 2, 3, 0], [5, 6, 0, 0], [7, 8, 9, 0], [1, 0, 0, 0]])
-    assert found.test.inputs.shape == (2, 4, 1) and found.repairs == {"padded_series": 5}
+    assert found.test.inputs.shape == (2, 4, 1) and found.repairs == {"padded_series": 4}
     assert "4 series padded with zeros to 4 values" in found.source
     write(tmp_path, RAGGED.replace("7\t8", "7\tnan"))
     assert "column 3 is a missing value" in error_of(tmp_path, lengths="pad")
