@@ -3,7 +3,8 @@
 A convolution's kernel is the same at every position and different for every channel; an involution's kernel is
 different at every position and the same for all channels of a group. So it is an *input* here, not a weight.
 
-Glossary: B batch, H W C image, H' W' output size, K kernel size, s stride, G groups.
+Glossary: B batch, H W C image, H' W' output size, K kernel size, s stride, G groups; a tap is one of the K·K positions
+of the kernel, and the image shifted there (`tfcore/ops/patches.py`). In `tfcore/read_first/inn.py` s and G are 1.
 """
 
 import tensorflow as tf

@@ -9,6 +9,7 @@ Try it: `python tfcore/read_first/inn.py` teaches the network 64 made-up picture
 
 Glossary: B images in a batch, H W their height and width, C = 3 channels, K = 3 the side of a kernel.
 Source: Li et al. 2021, arXiv 2103.06255; all sizes are those of "Involutional neural networks" (Keras examples).
+Next: `tfcore/ops/involution.py` has the sum below in three formulations, with groups of channels and strides.
 """
 
 import math
