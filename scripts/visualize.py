@@ -131,7 +131,7 @@ def pictures(chosen: list[Subject], arguments) -> Iterator[tuple[Path, "Figure"]
         if runs:
             name = "curves.png" if len(runs) == 1 else "curves-side-by-side.png"
             yield (arguments.out or runs[0].figures) / name, curves(runs)
-    load = cache(data.of_recipe)  # several runs mostly share their data
+    load = cache(data.load)  # several runs mostly share their data
     for subject in chosen if what != "curves" else ():
         shown = drawings.Shown(subject.label, subject.recipe, subject.run, load)
         if what in ("samples", "all"):

@@ -67,7 +67,9 @@ def test_every_command_is_one_that_its_script_takes(tmp_path, tiny):
         arguments = importlib.import_module(Path(file).stem).parser().parse_args(words)
         assert python == sys.executable and Path(file).exists() and arguments.json.name == "result.json"
         if job.stage in ("precisions", "time", "train"):
-            recipe = recipes.get(arguments.recipes[0] if "recipes" in arguments else arguments.recipe)
+            recipe = recipes.get(
+                arguments.recipes[0] if "recipes" in arguments else vars(arguments).get("recipe") or arguments.what
+            )
             settings = [text if isinstance(text, tuple) else tuple(text.split("=", 1)) for text in arguments.set]
             settings.append(("precision", arguments.precision))
             recipe = recipe.changed(settings)

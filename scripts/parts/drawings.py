@@ -35,7 +35,8 @@ class Shown:
     @cached_property
     def dataset(self) -> Dataset:
         """The recipe's data."""
-        return self.load(self.recipe)
+        own = self.recipe
+        return self.load(own.dataset, own.data, exchange=own.exchange_splits, repair=own.repair)
 
     @cached_property
     def model(self) -> Module:
