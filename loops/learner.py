@@ -12,14 +12,13 @@ from loops.devices.distribution import ONE_DEVICE, Devices
 from loops.devices.feed import Feed
 from loops.health.compilation import refusal_of_xla
 from loops.health.diagnostics import Diagnostics
-from loops.optimizers import make_optimizer
 from loops.recipes.recipe import Recipe
 from loops.run import checkpoint
 from loops.run.restore import LAYERS, fresh_model
 from loops.steps import Metrics, Step, make_evaluation_step, make_train_step, measure_modes, repeated
 from tfcore import random
 from tfcore.module import Module
-from tfcore.optimizers.optimizer import Optimizer
+from tfcore.optimizers.optimizer import Optimizer, make_optimizer
 from tfcore.precision import POLICIES, LossScale
 
 
@@ -201,7 +200,7 @@ def prepare(recipe: Recipe, dataset: Dataset) -> tuple[Module, Optimizer, int]:
     check_division(recipe, train_split, validation_split)
     model = fresh_model(recipe, dataset.sizes)
     recipe.fit_statistics(model, train_split.inputs)
-    optimizer = make_optimizer(recipe, model.named_trainable_variables())
+    optimizer = make_optimizer(model.named_trainable_variables(), recipe.optimizer)
     make_controls(recipe)  # refuses a negative patience, a factor that does not shrink
     if recipe.schedule == "cosine":
         _cosine(recipe, 0, per_epoch)  # refuses a warm-up as long as the run
@@ -226,5 +225,8 @@ def check_division(recipe: Recipe, *divided: Split) -> None:
 
 def _cosine(recipe: Recipe, step: int, per_epoch: int) -> float:
     return control.cosine_with_warmup(
-        step, learning_rate=recipe.learning_rate, steps=recipe.epochs * per_epoch, warmup_steps=recipe.warmup_steps
+        step,
+        learning_rate=recipe.optimizer.learning_rate,
+        steps=recipe.epochs * per_epoch,
+        warmup_steps=recipe.warmup_steps,
     )

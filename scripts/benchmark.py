@@ -188,7 +188,7 @@ def forms(name: str, arguments, everything: bool) -> list[list[str]]:
     recipe = _changed(name, settings)
     if arguments.augmentation is None:
         return [settings]
-    if getattr(recipe, "augmentation", "none") == "none":
+    if getattr(recipe.model, "augmentation", "none") == "none":
         if everything:
             return [settings]
         raise ValueError(f"{name} has no augmentation to be timed on or off: leave out --augmentation")

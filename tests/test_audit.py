@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.audited import KEY, Network, Relu, causes_of, checked_audit, found, make_batches
+from tests.support.build import build
 from tfcore import random
 from tfcore.inspect.audit.audit import audit
 from tfcore.layers.conv import Conv2D
@@ -40,28 +41,28 @@ class Series(Module):
 
 SMALL = {"classes": 3, "width": 8, "heads": 2}
 HEALTHY = {
-    "convnet": (lambda: ConvNet(key=KEY, classes=3, image_size=8, filters=(5, 6, 7), units=11), (8, 8, 3), 1),
-    "inn": (lambda: Inn(key=KEY, classes=3, image_size=8, units=11), (8, 8, 3), 1),
+    "convnet": (lambda: build(ConvNet, key=KEY, classes=3, image_size=8, filters=(5, 6, 7), units=11), (8, 8, 3), 1),
+    "inn": (lambda: build(Inn, key=KEY, classes=3, image_size=8, units=11), (8, 8, 3), 1),
     "cnn": (
-        lambda: Cnn(key=KEY, classes=3, image_size=8, filters=(5, 6), units=7, batch_norm="before", dropout=0.5),
+        lambda: build(Cnn, key=KEY, classes=3, image_size=8, filters=(5, 6), units=7, batch_norm="before", dropout=0.5),
         (8, 8, 3),
         1,
     ),
-    "cnn sigmoid": (lambda: Cnn(key=KEY, image_size=8, filters=(5, 6), units=7, activation="sigmoid"), (8, 8, 3), 1),
+    "cnn sigmoid": (lambda: build(Cnn, key=KEY, image_size=8, filters=(5,), activation="sigmoid"), (8, 8, 3), 1),
     "cnn prelu": (
-        lambda: Cnn(key=KEY, image_size=8, filters=(5,), units=7, activation="prelu", prelu_axis="channel"),
+        lambda: build(Cnn, key=KEY, image_size=8, filters=(5,), units=7, activation="prelu", prelu_axis="channel"),
         (8, 8, 3),
         1,
     ),
     "vit": (
-        lambda: VisionTransformer(
-            key=KEY, image_size=8, patch_size=2, blocks=2, mlp_width=11, head_units=(13,), **SMALL
+        lambda: build(
+            VisionTransformer, key=KEY, image_size=8, patch_size=2, blocks=2, mlp_width=11, head_units=(13,), **SMALL
         ),
         (8, 8, 3),
         255,
     ),
     "perceiver": (
-        lambda: Perceiver(key=KEY, image_size=8, patch_size=2, latents=5, blocks=1, **SMALL),
+        lambda: build(Perceiver, key=KEY, image_size=8, patch_size=2, latents=5, blocks=1, **SMALL),
         (8, 8, 3),
         255,
     ),
@@ -124,7 +125,7 @@ def test_a_bias_before_a_batch_norm_that_is_also_used_elsewhere_is_not_cancelled
 @pytest.mark.parametrize("formulation", ["direct", "folded"])
 @pytest.mark.parametrize("branches", ["compute", "skip"])
 def test_the_published_time_series_transformer(formulation, branches):
-    model = TimeSeriesTransformer(key=KEY, formulation=formulation, constant_branches=branches)
+    model = build(TimeSeriesTransformer, key=KEY, formulation=formulation, constant_branches=branches)
     generator = np.random.default_rng(0)
     batches = [(tf.constant(generator.standard_normal((2, 500, 1)), tf.float32), tf.constant([0, 1]))] * 2
     batches[1] = (batches[1][0][::-1], batches[1][1])
@@ -282,7 +283,7 @@ def test_most_gradients_vanish():
     """The published pooling over features after a layer norm over them: its mean is that of beta, whatever comes in."""
     settings = {"blocks": 2, "heads": 2, "key_dim": 3, "hidden": 5, "head_units": 7}
     result = checked_audit(
-        TimeSeriesTransformer(key=KEY, length=11, channels=4, **settings), make_batches(11, 4, classes=2)
+        build(TimeSeriesTransformer, key=KEY, length=11, channels=4, **settings), make_batches(11, 4, classes=2)
     )
     vanishing = found(result, "vanishing")
     assert {f"blocks/{i}/{name}/kernel" for i in range(2) for name in ("hidden", "output")} <= set(vanishing)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.build import build
 from tfcore import random
 from tfcore.inspect.audit.interventions import interventions, measure_effects
 from tfcore.layers.attention import MultiHeadAttention
@@ -21,16 +22,16 @@ GENERATOR = np.random.default_rng(2)
 
 def _vit():
     settings = {"classes": 3, "image_size": 8, "patch_size": 2, "width": 8, "blocks": 2, "heads": 2, "mlp_width": 11}
-    return VisionTransformer(key=KEY, head_units=(13,), **settings)
+    return build(VisionTransformer, key=KEY, head_units=(13,), **settings)
 
 
 def _perceiver():
     settings = {"classes": 3, "image_size": 8, "patch_size": 2, "width": 8, "latents": 5, "blocks": 1, "heads": 2}
-    return Perceiver(key=KEY, **settings)
+    return build(Perceiver, key=KEY, **settings)
 
 
 def _series(**settings):
-    return TimeSeriesTransformer(key=KEY, length=11, heads=2, key_dim=3, blocks=2, head_units=7, **settings)
+    return build(TimeSeriesTransformer, key=KEY, length=11, heads=2, key_dim=3, blocks=2, head_units=7, **settings)
 
 
 def _images(count=6):
@@ -61,9 +62,11 @@ def test_what_each_model_has():
     assert "uniform weights in cross_attention/attention" in names and "drop blocks/0" in names
     names = list(_named(_series(), tf.ones([2, 11, 1])))
     assert names[0] == "permute the time steps" and "drop blocks/1" in names
-    convnet = ConvNet(key=KEY, image_size=8, filters=(4, 5, 5), units=7)
+    convnet = build(ConvNet, key=KEY, image_size=8, filters=(4, 5, 5), units=7)
     assert list(_named(convnet, _images())) == ["drop convolutions/2"]
-    assert list(_named(Inn(key=KEY, image_size=8, units=7), _images())) == [f"drop involutions/{i}" for i in range(3)]
+    assert list(_named(build(Inn, key=KEY, image_size=8, units=7), _images())) == [
+        f"drop involutions/{i}" for i in range(3)
+    ]
 
 
 class OneLayer(Module):
@@ -151,7 +154,7 @@ def test_a_dropped_block_is_the_identity():
         found = model(images).numpy()
     model.blocks = model.blocks[:1]
     np.testing.assert_array_equal(found, model(images))
-    inn, images = Inn(key=KEY, image_size=8, units=7), _images() / 255
+    inn, images = build(Inn, key=KEY, image_size=8, units=7), _images() / 255
     with _named(inn, images)["drop involutions/0"].change():
         output, kernel = inn.involutions[0](images)
     np.testing.assert_array_equal(output, images)

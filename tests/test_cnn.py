@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.build import build
 from tfcore import random
 from tfcore.layers.activation import Activation, PRelu
 from tfcore.layers.conv import Conv2D
@@ -30,7 +31,7 @@ IMAGES = random.uniform(random.make_key(1), (13, 8, 8, 3), 0.0, 1.0)
     ],
 )
 def test_parameter_counts(options, total, trained):
-    model = Cnn(key=KEY, **options)
+    model = build(Cnn, key=KEY, **options)
     sizes = {path: int(np.prod(variable.shape)) for path, variable in model.named_variables().items()}
     assert sum(sizes.values()) == total
     assert sum(sizes[path] for path in model.named_trainable_variables()) == trained
@@ -39,13 +40,13 @@ def test_parameter_counts(options, total, trained):
 @pytest.mark.parametrize("options", [{"batch_norm": "after"}, {"activation": "prelu", "prelu_axis": "all"}])
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 def test_half_precision_keeps_float32_weights(options, dtype):
-    model = Cnn(key=KEY, dtype=dtype, **SMALL, **options)
+    model = build(Cnn, key=KEY, dtype=dtype, **SMALL, **options)
     assert {variable.dtype for variable in model.variables} == {tf.float32}
     assert model(IMAGES, training=True).dtype == dtype
 
 
 def test_dropout_stands_in_front_of_the_first_dense_layer():
-    model = Cnn(key=KEY, dropout=0.5, **SMALL)
+    model = build(Cnn, key=KEY, dropout=0.5, **SMALL)
     x = IMAGES
     for convolution in model.convolutions:
         x = max_pool(activations.relu(convolution(x)), kernel_size=2)
@@ -65,7 +66,7 @@ def test_dropout_stands_in_front_of_the_first_dense_layer():
 
 def test_batch_norm_moves_its_statistics_in_training_alone():
     for place in ("after", "before"):
-        model = Cnn(key=KEY, batch_norm=place, **SMALL)
+        model = build(Cnn, key=KEY, batch_norm=place, **SMALL)
         model(IMAGES)
         assert not any(np.any(norm.moving_mean) for norm in model.norms)
         model(IMAGES, training=True)
@@ -76,7 +77,7 @@ def test_batch_norm_moves_its_statistics_in_training_alone():
 
 
 def test_kernels_are_what_a_penalty_may_act_on():
-    model = Cnn(key=KEY, batch_norm="after", activation="prelu", prelu_axis="all", **SMALL)
+    model = build(Cnn, key=KEY, batch_norm="after", activation="prelu", prelu_axis="all", **SMALL)
     paths = {id(variable): path for path, variable in model.named_variables().items()}
     found = {which: [paths[id(kernel)] for kernel in model.kernels(which)] for which in ("conv", "dense", "all")}
     assert found["conv"] == ["convolutions/0/kernel", "convolutions/1/kernel"]
@@ -87,7 +88,7 @@ def test_kernels_are_what_a_penalty_may_act_on():
 
 
 def test_the_initializer_reaches_every_kernel():
-    models = [Cnn(key=KEY, initializer=name, **SMALL) for name in ("glorot_uniform", "he_uniform")]
+    models = [build(Cnn, key=KEY, initializer=name, **SMALL) for name in ("glorot_uniform", "he_uniform")]
     for glorot, he in zip(*(model.kernels("all") for model in models), strict=True):
         *_, inputs, outputs = glorot.shape
         window = 9 if len(glorot.shape) == 4 else 1
@@ -135,7 +136,7 @@ REFUSED = {
 def test_impossible_settings_are_refused_with_the_value(case):
     options, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
-        Cnn(key=KEY, **options)
+        build(Cnn, key=KEY, **options)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from loops.health.compilation import refusal_of_xla
 from loops.run.runs import Run
 from loops.steps import Metrics, make_train_step
 from loops.train import train
+from tests.support.build import build
 from tests.support.planted import KEY, line_of
 from tests.support.runs import DATASET, new_run
 from tfcore.layers.dense import Dense
@@ -48,7 +49,7 @@ def _batch():
 def test_the_operation_its_layer_and_what_to_use_instead(xla):
     def step(model):
         metrics = Metrics()
-        optimizer = Adam(model.named_trainable_variables())
+        optimizer = build(Adam, model.named_trainable_variables())
         return make_train_step(model, optimizer, metrics, key=KEY, xla=xla)
 
     fine = step(Small())

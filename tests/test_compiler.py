@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
+from tests.support.build import build
 from tests.support.planted import KEY, Planted, jit, line_of
 from tfcore.inspect.graph.origins import GraphOrigins
 from tfcore.inspect.graph.tracing import trace_report
@@ -42,17 +43,17 @@ def _tiny_vit(**settings) -> VisionTransformer:
         "mlp_width": 7,
         "head_units": (11, 13),
     }
-    return VisionTransformer(key=KEY, classes=3, **(sizes | settings))
+    return build(VisionTransformer, key=KEY, classes=3, **(sizes | settings))
 
 
 def _unscaled(variables):
-    return AdamW(variables, weight_decay=1e-4)
+    return build(AdamW, variables, weight_decay=1e-4)
 
 
 @pytest.fixture(scope="module")
 def planted() -> StepReport:
     model = Planted()
-    optimizer = Adam(model.named_trainable_variables())
+    optimizer = build(Adam, model.named_trainable_variables())
 
     @jit
     def step(x):
@@ -111,7 +112,7 @@ def test_why_a_kernel_stands_alone(planted):
 
 @pytest.fixture(scope="module")
 def inn() -> StepReport:
-    return inspect_step(_step(Inn(key=KEY, image_size=8, classes=3, units=5)), *_images(13, 8), assignment=True)
+    return inspect_step(_step(build(Inn, key=KEY, image_size=8, classes=3, units=5)), *_images(13, 8), assignment=True)
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +145,13 @@ def test_loops_in_a_custom_gradient_have_their_layer():
 
 
 def test_involution_gradients_have_their_layer_and_line():
-    origins = GraphOrigins(_step(Inn(key=KEY, image_size=8)).get_concrete_function(*_images(2, 8)))
+    origins = GraphOrigins(_step(build(Inn, key=KEY, image_size=8)).get_concrete_function(*_images(2, 8)))
     found = {origin.layer for _, origin in origins.ops if origin.op_type == "StridedSliceGrad"}
     assert {f"involutions/{i}" for i in range(3)} <= found
 
 
 def test_parts_that_no_gradient_reaches_are_updates_of_their_layer():
-    model = TimeSeriesTransformer(key=KEY, length=11, blocks=1, key_dim=5, constant_branches="skip")
+    model = build(TimeSeriesTransformer, key=KEY, length=11, blocks=1, key_dim=5, constant_branches="skip")
     step = _step(model)
     report = inspect_step(step, tf.ones([3, 11, 1]), tf.zeros([3], tf.int64), tf.constant(0, tf.int64))
     layers = {item.layer for item in report.kernels if item.phase == "update"}
@@ -254,7 +255,7 @@ def test_memory_of_xla_and_the_estimate_agree(inn):
 
 
 def test_a_step_without_jit_is_compiled_and_traced_once():
-    model = TimeSeriesTransformer(key=KEY, length=11, blocks=1, constant_branches="skip")
+    model = build(TimeSeriesTransformer, key=KEY, length=11, blocks=1, constant_branches="skip")
     step = _step(model, xla=False)
     args = tf.ones([3, 11, 1]), tf.zeros([3], tf.int64), tf.constant(0, tf.int64)
     report = inspect_step(step, *args)

@@ -7,13 +7,13 @@ import tensorflow as tf
 from loops import recipes
 from loops.data.pipeline import train_batches
 from loops.health.diagnostics import NEAR_ZERO, Diagnostics
-from loops.optimizers import make_optimizer
 from loops.run import checkpoint
 from loops.run.restore import fresh_model
 from loops.run.runs import Run
 from loops.train import train
 from tests.support.tiny import tiny_dataset
 from tfcore.module import Module
+from tfcore.optimizers.optimizer import make_optimizer
 
 DATASET = tiny_dataset()
 SMALL = [("data", "sample"), ("batch_size", "32"), ("xla", "off"), ("filters", "3,5,7"), ("units", "11")]
@@ -35,7 +35,7 @@ def test_gradient_norms_are_means_of_an_epochs_steps_penalty_and_all(tmp_path):
     run, history = _trained(tmp_path, ("epochs", "2"), ("l2", "0.05"))
     model = fresh_model(run.recipe, DATASET.sizes)
     variables = model.named_trainable_variables()
-    optimizer = make_optimizer(run.recipe, variables)
+    optimizer = make_optimizer(variables, run.recipe.optimizer)
     for epoch, row in enumerate(history):
         norms = []
         for images, labels in train_batches(DATASET.train, 32, seed=0, epoch=epoch):

@@ -20,13 +20,19 @@ PERCEIVER = {"image_size": 16, "patch_size": 2, "width": 16, "latents": 12, "blo
 DATASET = sample.images(100, train=200, test=23)
 
 
+def with_model(name, **sizes):
+    """The recipe of that name with other sizes of its model."""
+    recipe = recipes.get(name)
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **sizes))
+
+
 @pytest.fixture(autouse=True)
 def loads(monkeypatch):
     """Small recipes and data; the list of what was loaded."""
     calls = []
     monkeypatch.setattr("loops.data.load", lambda *arguments, **_: calls.append(arguments) or DATASET)
     for name, sizes in (("vit_cifar100", VIT), ("perceiver_cifar100", PERCEIVER)):
-        monkeypatch.setitem(recipes.RECIPES, name, dataclasses.replace(recipes.get(name), **sizes))
+        monkeypatch.setitem(recipes.RECIPES, name, with_model(name, **sizes))
     return calls
 
 
@@ -125,7 +131,7 @@ def test_a_runs_pictures_show_its_best_weights(tmp_path, drawn, capsys):
 
 
 def test_fourier_positions_have_no_picture(monkeypatch, drawn, capsys, loads):
-    recipe = dataclasses.replace(recipes.get("perceiver_cifar100"), positions="fourier")
+    recipe = with_model("perceiver_cifar100", positions="fourier")
     monkeypatch.setitem(recipes.RECIPES, "perceiver_cifar100", recipe)
     line = _error(capsys, "perceiver_cifar100", "--what", "positions")
     assert "perceiver_cifar100-fresh: positions is fourier, so none are learned" in line

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.build import build
 from tfcore import random
 from tfcore.inspect.graph.calls import watch
 from tfcore.interception import intercept
@@ -97,7 +98,7 @@ def _names(model, *inputs):
 
 def test_calls_bear_paths_and_activations_what_they_are_applied_to():
     settings = {"classes": 3, "image_size": 8, "patch_size": 4, "width": 4, "blocks": 2, "heads": 2, "mlp_width": 5}
-    model = VisionTransformer(key=KEY, head_units=(6,), formulation="direct", **settings)
+    model = build(VisionTransformer, key=KEY, head_units=(6,), formulation="direct", **settings)
     names = [name for name, *_ in _names(model, tf.ones([2, 8, 8, 3]))]
     assert names[0] == "model" and len(set(names)) == len(names)
     assert {"blocks/1/attention/query", "tokens/patches", "gelu(blocks/0/feed_forward/dense/0)"} <= set(names)
@@ -107,7 +108,7 @@ def test_calls_bear_paths_and_activations_what_they_are_applied_to():
 
 def test_repeated_calls_are_numbered():
     settings = {"classes": 3, "image_size": 4, "patch_size": 2, "width": 4, "latents": 3, "blocks": 1, "heads": 1}
-    model = Perceiver(key=KEY, iterations=2, **settings)
+    model = build(Perceiver, key=KEY, iterations=2, **settings)
     calls = [(name, path) for name, path, _ in _names(model, tf.ones([2, 4, 4, 3]))]
     assert [name for name, path in calls if path == "blocks/0"] == ["blocks/0", "blocks/0 #2"]
     assert [name for name, path in calls if path == "cross_attention/keys"] == ["cross_attention/keys"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.build import build
 from tfcore import random
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense
@@ -24,7 +25,7 @@ IMAGE = tf.ones((2, 11, 7, 6))
 
 @pytest.mark.parametrize(("model", "total", "trained"), [(ConvNet, 319_178, 319_178), (Inn, 13_080, 13_074)])
 def test_parameter_counts_are_the_published_ones(model, total, trained):
-    model = model(key=KEY)
+    model = build(model, key=KEY)
     sizes = {path: int(np.prod(variable.shape)) for path, variable in model.named_variables().items()}
     assert sum(sizes.values()) == total
     assert sum(sizes[path] for path in model.named_trainable_variables()) == trained
@@ -54,7 +55,7 @@ def test_involution_of_odd_sizes_with_stride_and_an_open_batch_size(formulation)
 @pytest.mark.parametrize("model", [ConvNet, Inn])
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 def test_half_precision_keeps_float32_weights(model, dtype):
-    model = model(key=KEY, dtype=dtype)
+    model = build(model, key=KEY, dtype=dtype)
     assert {variable.dtype for variable in model.variables} == {tf.float32}
     assert model(tf.ones((2, 32, 32, 3)), training=True).dtype == dtype
 
@@ -138,8 +139,8 @@ REFUSED = {
     "dropout of one": (lambda: Dropout(1.0, site=0), "below 1, got 1.0"),
     "dropout negative": (lambda: Dropout(-0.1, site=0), "got -0.1"),
     "top zero": (lambda: top_k_accuracy(tf.constant([0]), tf.ones((1, 3)), k=0), "got 0"),
-    "inn image size": (lambda: Inn(image_size=30, key=KEY), "multiple of 4.*got 30"),
-    "convnet image size": (lambda: ConvNet(image_size=0, key=KEY), "multiple of 4.*got 0"),
+    "inn image size": (lambda: build(Inn, image_size=30, key=KEY), "multiple of 4.*got 30"),
+    "convnet image size": (lambda: build(ConvNet, image_size=0, key=KEY), "multiple of 4.*got 0"),
 }
 
 

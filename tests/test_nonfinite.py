@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.build import build
 from tests.support.planted import KEY, line_of
 from tfcore.inspect.numerics.nonfinite import first_nonfinite
 from tfcore.layers.attention import MultiHeadAttention
@@ -42,7 +43,7 @@ class Network(Module):
 
 
 def _step(model, rate=1e-3):
-    optimizer = Sgd(model.named_trainable_variables(), learning_rate=rate)
+    optimizer = build(Sgd, model.named_trainable_variables(), learning_rate=rate)
 
     @tf.function
     def step(x):

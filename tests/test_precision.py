@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
+from tests.support.build import build
 from tfcore import random
 from tfcore.models.cnn import ConvNet
 from tfcore.models.inn import Inn
@@ -40,8 +41,8 @@ def test_all_finite_finds_one_bad_number(bad):
 
 
 def _step(dtype, *, model=Inn, scale=None, xla=False, pixels=None):
-    model = model(key=random.make_key(3), dtype=dtype)
-    optimizer, metrics = Adam(model.named_trainable_variables()), Metrics()
+    model = build(model, key=random.make_key(3), dtype=dtype)
+    optimizer, metrics = build(Adam, model.named_trainable_variables()), Metrics()
     step = make_train_step(model, optimizer, metrics, key=random.make_key(0), loss_scale=scale, xla=xla)
     rng = np.random.default_rng(0)
     images = rng.random((13, 32, 32, 3), np.float32) if pixels is None else pixels
@@ -52,7 +53,7 @@ def _step(dtype, *, model=Inn, scale=None, xla=False, pixels=None):
 
 @pytest.mark.parametrize("xla", [False, True])
 def test_an_overflow_skips_the_update(xla):
-    before = {path: v.numpy() for path, v in Inn(key=random.make_key(3)).named_trainable_variables().items()}
+    before = {path: v.numpy() for path, v in build(Inn, key=random.make_key(3)).named_trainable_variables().items()}
     scale = LossScale(initial=2.0**24)
     pixels = np.full((13, 32, 32, 3), 6e4, np.float32)  # close to float16's largest number
     model, optimizer, _ = _step(tf.float16, scale=scale, xla=xla, pixels=pixels)

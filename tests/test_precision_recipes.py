@@ -64,7 +64,7 @@ class Tiny:
         """Of the first batch: after one step from zero, m is (1 − β₁) times the gradient."""
         self.reset()
         self.run(self.batches()[0])
-        return {path: m.numpy() / (1 - self.recipe.beta_1) for path, m in self.learner.optimizer.m.items()}
+        return {path: m.numpy() / (1 - self.recipe.optimizer.beta_1) for path, m in self.learner.optimizer.m.items()}
 
     def train(self, seed: int) -> tuple[float, float]:
         """The loss of the first and of the last epoch; a seed decides weights, batches and masks."""

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
+from tests.support.build import build
 from tfcore import random
 from tfcore.models.inn import Inn
 from tfcore.models.vit import VisionTransformer
@@ -70,14 +71,14 @@ def check(ours, optimizer, weights, images, labels, *, logits, step, loss):
 
 
 def test_the_involution_network_computes_the_same():
-    ours = Inn(key=KEY, dtype=tf.float64)
+    ours = build(Inn, key=KEY, dtype=tf.float64)
     weights = moved_weights(ours)
     adam = inn.make_adam(weights)
     images = tf.constant(np.random.default_rng(1).uniform(size=(7, 32, 32, 3)))
     labels = tf.constant([0, 3, 9, 9, 2, 5, 1])
     check(
         ours,
-        Adam(ours.named_trainable_variables()),
+        build(Adam, ours.named_trainable_variables()),
         weights,
         images,
         labels,
@@ -90,7 +91,8 @@ def test_the_involution_network_computes_the_same():
 def test_the_vision_transformer_computes_the_same_with_dropout(monkeypatch):
     # Heads 4 wide, for 1/√4 is exact: others our layer and Keras's round to float32, whatever the dtype.
     sizes = vit.Sizes(image=15, patch=3, width=4, blocks=2, heads=2, mlp=11, head=(13, 5), classes=10, dropout=0.2)
-    ours = VisionTransformer(
+    ours = build(
+        VisionTransformer,
         classes=sizes.classes,
         image_size=sizes.image,
         patch_size=sizes.patch,
@@ -124,7 +126,7 @@ def test_the_vision_transformer_computes_the_same_with_dropout(monkeypatch):
 
     check(
         ours,
-        AdamW(ours.named_trainable_variables(), weight_decay=1e-4, decay="unscaled"),
+        build(AdamW, ours.named_trainable_variables(), weight_decay=1e-4, decay="unscaled"),
         weights,
         images,
         labels,
@@ -154,7 +156,7 @@ def drawn_masks(model, images, number, monkeypatch) -> list[np.ndarray]:
     ids=["inn", "vit"],
 )
 def test_weights_have_the_published_names_sizes_and_spread(weights, model):
-    theirs, ours = weights(), model(key=KEY).named_variables()
+    theirs, ours = weights(), build(model, key=KEY).named_variables()
     assert theirs.keys() == ours.keys()
     for path, variable in ours.items():
         assert theirs[path].shape == variable.shape and theirs[path].trainable == variable.trainable

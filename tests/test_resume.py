@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import loops.learner
-from loops import control
-from loops.recipes.recipe import Recipe
+from loops import control, recipes
 from loops.run import checkpoint, resume
 from loops.run.runs import Run
 from loops.steps import make_train_step
@@ -210,7 +209,7 @@ def test_the_xla_mode_that_was_measured_is_kept(tmp_path, monkeypatch, mode):
 
 
 def test_changes_are_refused_unless_asked_for():
-    recipe = Recipe(name="x", dataset="cifar10", epochs=3, batch_size=32)
+    recipe = recipes.get("inn_cifar10").changed([("epochs", "3"), ("batch_size", "32")])
     resume.check_changes(recipe, recipe.changed([("epochs", "4"), INSIDE, ("keep_checkpoints", "9")]), [])
     for field, value in (("batch_size", "16"), ("precision", "mixed_float16"), ("xla", "on")):
         changed = recipe.changed([(field, value)])

@@ -3,6 +3,7 @@
 import pytest
 import tensorflow as tf
 
+from tests.support.build import build
 from tests.support.planted import KEY, Planted
 from tfcore.interception import intercept
 from tfcore.layers.dense import Dense
@@ -103,7 +104,7 @@ def test_names_that_graphs_do_not_take_are_mended():
 
 def test_updates_are_named_after_their_variable():
     model = Planted()
-    optimizer = Adam(model.named_trainable_variables())
+    optimizer = build(Adam, model.named_trainable_variables())
     gradients = {name: tf.ones_like(variable) for name, variable in model.named_trainable_variables().items()}
     function = tf.function(lambda: optimizer.apply(gradients), autograph=False)
     graph = function.get_concrete_function().graph

@@ -78,7 +78,7 @@ def test_rows_by_seeds_one_after_the_other(tmp_path, trained, loads):
         run = Run.open(tmp_path / result.row / f"seed-{result.recipe.seed}")
         assert result.finished and result.summary == run.read_json("summary.json")
         assert result.history == run.read_history() and len(result.history) == 2
-        assert run.recipe == result.recipe and run.recipe.dropout == (0.5 if result.row == "dropout" else 0)
+        assert run.recipe == result.recipe and run.recipe.model.dropout == (0.5 if result.row == "dropout" else 0)
     study.run_all(tmp_path, study.plan(tmp_path, ROWS, range(2)), ended=ended.append)
     assert trained == order and len(ended) == 4  # nothing is done twice
 
@@ -137,7 +137,7 @@ def test_a_run_killed_in_its_first_epoch_starts_anew(tmp_path, trained):
 def test_other_settings_are_refused(tmp_path):
     runs = study.plan(tmp_path, ROWS, [0])
     Run.create(runs[0][2], runs[0][1])
-    changed = {row: dataclasses.replace(recipe, units=13) for row, recipe in ROWS.items()}
+    changed = {row: recipe.changed([("units", "13")]) for row, recipe in ROWS.items()}
     with pytest.raises(
         ValueError, match="plain/seed-0 was made by other settings: its units is 11, now it would be 13"
     ):

@@ -14,6 +14,7 @@ from loops.run import checkpoint
 from loops.run.runs import Run
 from loops.steps import Metrics, make_train_step
 from loops.train import Interrupted, train
+from tests.support.build import build
 from tests.support.runs import DATASET, assert_same_state, new_run, state
 from tfcore import random
 from tfcore.models.inn import Inn
@@ -184,8 +185,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_pat
 
 
 def test_a_step_is_traced_once_for_each_batch_shape():
-    model, metrics = Inn(key=random.make_key(0)), Metrics()
-    step = make_train_step(model, Adam(model.named_trainable_variables()), metrics, key=random.make_key(0))
+    model, metrics = build(Inn, key=random.make_key(0)), Metrics()
+    step = make_train_step(model, build(Adam, model.named_trainable_variables()), metrics, key=random.make_key(0))
     images, labels = tf.constant(DATASET.train.inputs), tf.constant(DATASET.train.labels)
     for number, size in enumerate((7, 7, 5, 7, 5)):
         step(images[:size], labels[:size], tf.constant(number, tf.int64))

@@ -7,6 +7,7 @@ import tensorflow as tf
 from loops import recipes
 from loops.steps import Metrics, make_train_step
 from tests.catalog.models import WITHOUT_EFFECT
+from tests.support.build import build
 from tfcore import random
 from tfcore.layers.feedforward import Mlp
 from tfcore.layers.patches import PatchEncoder, Patches
@@ -29,7 +30,7 @@ ONE_BLOCK = [
 
 @pytest.mark.parametrize(("model", "count"), [(VisionTransformer, 21_759_012), (Perceiver, 9_697_637)])
 def test_parameter_counts_are_the_published_ones(model, count):
-    variables = model(key=KEY).named_trainable_variables()
+    variables = build(model, key=KEY).named_trainable_variables()
     assert sum(int(np.prod(variable.shape)) for variable in variables.values()) == count
 
 
@@ -47,7 +48,7 @@ def test_recipes_are_the_published_ones():
 def test_the_whole_train_step_compiles_with_xla(build, sizes, augmentation, dtype):
     model = build(**sizes, augmentation=augmentation, key=KEY, dtype=dtype)
     metrics = Metrics(top_k=5)
-    optimizer = Lamb(model.named_trainable_variables(), weight_decay=1e-4)
+    optimizer = build(Lamb, model.named_trainable_variables(), weight_decay=1e-4)
     step = make_train_step(model, optimizer, metrics, key=KEY, pixel_scale=1.0, xla=True)
     before = {path: variable.numpy() for path, variable in model.named_trainable_variables().items()}
     step(IMAGES, tf.constant([0, 3, 6]), tf.constant(0, tf.int64))
@@ -73,7 +74,7 @@ def test_augmentation_and_dropout_are_equal_in_every_mode(build, sizes):
 
 
 def test_keys_and_values_once_for_all_iterations_is_exact():
-    model = Perceiver(**PERCEIVER, iterations=3, key=KEY)
+    model = build(Perceiver, **PERCEIVER, iterations=3, key=KEY)
     images = tf.cast(IMAGES, tf.float32)
     tokens = model.tokens(images)
     latents = tf.broadcast_to(model.latents[None], (3, 5, 8))
@@ -87,7 +88,7 @@ def test_keys_and_values_once_for_all_iterations_is_exact():
 
 
 def test_iterations_drop_different_elements():
-    model = Perceiver(**PERCEIVER, dropout=0.5, ffn_dropout=0.5, key=KEY)
+    model = build(Perceiver, **PERCEIVER, dropout=0.5, ffn_dropout=0.5, key=KEY)
     seen = []
     inner = model.blocks[0].attention
 
@@ -106,7 +107,7 @@ def test_iterations_drop_different_elements():
     [{"head": "mean"}, {"patch_size": 1}, {"patch_size": 12}, {"augmentation": "none"}, {"formulation": "chunked"}],
 )
 def test_options_of_the_vision_transformer(options):
-    model = VisionTransformer(**{**VIT, **options}, key=KEY)
+    model = build(VisionTransformer, **{**VIT, **options}, key=KEY)
     positions = (12 // model.tokens.patches.patch_size) ** 2
     assert model(tf.cast(IMAGES, tf.float32), training=True, key=KEY).shape == (3, 7)
     maps = model.attention_maps(tf.cast(IMAGES, tf.float32))
@@ -117,7 +118,7 @@ def test_options_of_the_vision_transformer(options):
     "options", [{"positions": "fourier", "bands": 3}, {"patch_size": 1}, {"iterations": 1}, {"latents": 1}]
 )
 def test_options_of_the_perceiver(options):
-    model = Perceiver(**{**PERCEIVER, **options}, key=KEY)
+    model = build(Perceiver, **{**PERCEIVER, **options}, key=KEY)
     assert model(tf.cast(IMAGES, tf.float32), training=True, key=KEY).shape == (3, 7)
     positions = (12 // model.tokens.patches.patch_size) ** 2
     maps = model.attention_maps(tf.cast(IMAGES, tf.float32))
@@ -136,23 +137,38 @@ def test_fourier_features_are_the_papers():
 
 
 REFUSED = {
-    "patch": (lambda: VisionTransformer(image_size=72, patch_size=7, key=KEY), r"\(72\), got 7; possible: 1, 2, 3, 4,"),
+    "patch": (
+        lambda: build(VisionTransformer, image_size=72, patch_size=7, key=KEY),
+        r"\(72\), got 7; possible: 1, 2, 3, 4,",
+    ),
     "patch zero": (lambda: Patches(image_size=12, patch_size=0), "got 0; possible: 1, 2, 3, 4, 6, 12"),
     "other image": (lambda: Patches(image_size=12, patch_size=4)(tf.ones((1, 8, 8, 3))), "12 pixels a side, got 8×8"),
-    "heads": (lambda: VisionTransformer(**{**VIT, "heads": 0}, key=KEY), "heads must be at least 1, got 0"),
-    "width": (lambda: Perceiver(**{**PERCEIVER, "width": 0}, key=KEY), "must be at least 1, got 0"),
-    "blocks": (lambda: VisionTransformer(**{**VIT, "blocks": 0}, key=KEY), "blocks must be at least 1, got 0"),
-    "latents": (lambda: Perceiver(**{**PERCEIVER, "latents": 0}, key=KEY), "latents must be at least 1, got 0"),
-    "iterations": (lambda: Perceiver(**PERCEIVER, iterations=0, key=KEY), "iterations must be at least 1, got 0"),
-    "head": (lambda: VisionTransformer(**VIT, head="max", key=KEY), "head must be one of flatten, mean, got 'max'"),
-    "augmentation": (lambda: VisionTransformer(**VIT, augmentation="all", key=KEY), "chain, fused, none, got 'all'"),
+    "heads": (lambda: build(VisionTransformer, **{**VIT, "heads": 0}, key=KEY), "heads must be at least 1, got 0"),
+    "width": (lambda: build(Perceiver, **{**PERCEIVER, "width": 0}, key=KEY), "must be at least 1, got 0"),
+    "blocks": (lambda: build(VisionTransformer, **{**VIT, "blocks": 0}, key=KEY), "blocks must be at least 1, got 0"),
+    "latents": (lambda: build(Perceiver, **{**PERCEIVER, "latents": 0}, key=KEY), "latents must be at least 1, got 0"),
+    "iterations": (
+        lambda: build(Perceiver, **PERCEIVER, iterations=0, key=KEY),
+        "iterations must be at least 1, got 0",
+    ),
+    "head": (
+        lambda: build(VisionTransformer, **VIT, head="max", key=KEY),
+        "head must be one of flatten, mean, got 'max'",
+    ),
+    "augmentation": (
+        lambda: build(VisionTransformer, **VIT, augmentation="all", key=KEY),
+        "chain, fused, none, got 'all'",
+    ),
     "no units": (lambda: Mlp(inputs=3, units=(), dropout=0.0, site=0, key=KEY), "at least one size"),
     "positions": (
         lambda: PatchEncoder(side=2, patch_width=3, width=5, positions="rotary", key=KEY),
         "learned, fourier, got 'rotary'",
     ),
-    "bands": (lambda: Perceiver(**PERCEIVER, positions="fourier", bands=0, key=KEY), "bands must be at least 1, got 0"),
-    "dropout": (lambda: VisionTransformer(**VIT, dropout=1.0, key=KEY), "below 1, got 1.0"),
+    "bands": (
+        lambda: build(Perceiver, **PERCEIVER, positions="fourier", bands=0, key=KEY),
+        "bands must be at least 1, got 0",
+    ),
+    "dropout": (lambda: build(VisionTransformer, **VIT, dropout=1.0, key=KEY), "below 1, got 1.0"),
 }
 
 

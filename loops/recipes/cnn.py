@@ -17,31 +17,23 @@ import tensorflow as tf
 
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
-from tfcore.models.cnn import Cnn
+from tfcore.models.cnn import Cnn, CnnConfig
 from tfcore.ops.losses import l1_penalty, l2_penalty
-from tfcore.precision import POLICIES
+from tfcore.optimizers.config import AdamConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CnnRecipe(Recipe):
-    """The convolution network with all that the study changes; field names as in `tfcore.models.cnn.Cnn`.
+    """The convolution network with all that the study changes.
 
     `l1` and `l2` are the factors of the penalties λ Σ |w| and λ Σ w² on the kernels that `penalized` names (conv, dense
     or all).
     """
 
-    filters: tuple[int, ...] = (32, 64, 128)
-    units: int = 128
-    activation: str = "relu"
-    slope: float = 0.01
-    prelu_axis: str | None = None
-    dropout: float = 0.0
-    batch_norm: str = "none"
-    initializer: str = "glorot_uniform"
+    model: CnnConfig
     l1: float = 0.0
     l2: float = 0.0
     penalized: str = "conv"
-    formulation: str = "tensorflow"
 
     def __post_init__(self):
         super().__post_init__()
@@ -56,20 +48,7 @@ class CnnRecipe(Recipe):
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> Cnn:
         size, _, channels = sizes.input_shape
         return Cnn(
-            key=key,
-            image_size=size,
-            channels=channels,
-            classes=sizes.classes,
-            filters=self.filters,
-            units=self.units,
-            activation=self.activation,
-            slope=self.slope,
-            prelu_axis=self.prelu_axis,
-            dropout=self.dropout,
-            batch_norm=self.batch_norm,
-            initializer=self.initializer,
-            formulation=self.formulation,
-            dtype=POLICIES[self.precision].compute,
+            self.model, key=key, image_size=size, channels=channels, classes=sizes.classes, dtype=self.compute_dtype
         )
 
     def penalty(self, model: Cnn) -> tf.Tensor | None:
@@ -80,4 +59,12 @@ class CnnRecipe(Recipe):
         return tf.add_n(terms) if terms else None
 
 
-CNN_CIFAR10 = CnnRecipe(name="cnn_cifar10", dataset="cifar10", epochs=50, batch_size=1024, diagnostics=True)
+CNN_CIFAR10 = CnnRecipe(
+    name="cnn_cifar10",
+    dataset="cifar10",
+    epochs=50,
+    batch_size=1024,
+    diagnostics=True,
+    model=CnnConfig(),
+    optimizer=AdamConfig(),
+)

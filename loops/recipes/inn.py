@@ -16,58 +16,38 @@ import tensorflow as tf
 
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
-from tfcore.models.cnn import ConvNet
-from tfcore.models.inn import Inn
-from tfcore.precision import POLICIES
+from tfcore.models.cnn import ConvNet, ConvNetConfig
+from tfcore.models.inn import Inn, InnConfig
+from tfcore.optimizers.config import AdamConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InnRecipe(Recipe):
-    """The involution network; field names as in `tfcore.models.inn.Inn`."""
+    """The involution network."""
 
-    variants = (("formulation=shifted",), ("formulation=patches",), ("formulation=factored",))
+    model: InnConfig
 
-    channels: int = 3
-    groups: int = 1
-    kernel_size: int = 3
-    reduction_ratio: int = 2
-    group_order: str = "modulo"
-    units: int = 64
-    formulation: str = "factored"
+    @property
+    def variants(self) -> tuple[tuple[str, ...], ...]:
+        return ("formulation=shifted",), ("formulation=patches",), ("formulation=factored",)
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> Inn:
-        return Inn(
-            key=key,
-            classes=sizes.classes,
-            channels=self.channels,
-            groups=self.groups,
-            kernel_size=self.kernel_size,
-            reduction_ratio=self.reduction_ratio,
-            group_order=self.group_order,
-            units=self.units,
-            formulation=self.formulation,
-            dtype=POLICIES[self.precision].compute,
-        )
+        return Inn(self.model, key=key, classes=sizes.classes, dtype=self.compute_dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvNetRecipe(Recipe):
-    """The convolution network; field names as in `tfcore.models.cnn.ConvNet`."""
+    """The convolution network."""
 
-    filters: tuple[int, ...] = (32, 64, 64)
-    units: int = 64
-    formulation: str = "tensorflow"
+    model: ConvNetConfig
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> ConvNet:
-        return ConvNet(
-            key=key,
-            classes=sizes.classes,
-            filters=self.filters,
-            units=self.units,
-            formulation=self.formulation,
-            dtype=POLICIES[self.precision].compute,
-        )
+        return ConvNet(self.model, key=key, classes=sizes.classes, dtype=self.compute_dtype)
 
 
-INN_CIFAR10 = InnRecipe(name="inn_cifar10", dataset="cifar10", epochs=20, batch_size=256)
-CONVNET_CIFAR10 = ConvNetRecipe(name="convnet_cifar10", dataset="cifar10", epochs=20, batch_size=256)
+INN_CIFAR10 = InnRecipe(
+    name="inn_cifar10", dataset="cifar10", epochs=20, batch_size=256, model=InnConfig(), optimizer=AdamConfig()
+)
+CONVNET_CIFAR10 = ConvNetRecipe(
+    name="convnet_cifar10", dataset="cifar10", epochs=20, batch_size=256, model=ConvNetConfig(), optimizer=AdamConfig()
+)

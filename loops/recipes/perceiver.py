@@ -15,47 +15,18 @@ import tensorflow as tf
 
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
-from tfcore.models.perceiver import Perceiver
-from tfcore.precision import POLICIES
+from tfcore.models.perceiver import Perceiver, PerceiverConfig
+from tfcore.optimizers.config import LambConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PerceiverRecipe(Recipe):
-    """The Perceiver; field names as in `tfcore.models.perceiver.Perceiver`."""
+    """The Perceiver."""
 
-    image_size: int = 64
-    patch_size: int = 2
-    width: int = 256
-    latents: int = 256
-    iterations: int = 2
-    blocks: int = 4
-    heads: int = 8
-    dropout: float = 0.1
-    ffn_dropout: float = 0.2
-    positions: str = "learned"
-    bands: int = 16
-    augmentation: str = "chain"
-    formulation: str = "auto"
+    model: PerceiverConfig
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> Perceiver:
-        return Perceiver(
-            key=key,
-            classes=sizes.classes,
-            image_size=self.image_size,
-            patch_size=self.patch_size,
-            width=self.width,
-            latents=self.latents,
-            iterations=self.iterations,
-            blocks=self.blocks,
-            heads=self.heads,
-            dropout=self.dropout,
-            ffn_dropout=self.ffn_dropout,
-            positions=self.positions,
-            bands=self.bands,
-            augmentation=self.augmentation,
-            formulation=self.formulation,
-            dtype=POLICIES[self.precision].compute,
-        )
+        return Perceiver(self.model, key=key, classes=sizes.classes, dtype=self.compute_dtype)
 
     def fit_statistics(self, model: Perceiver, inputs: np.ndarray) -> None:
         model.tokens.normalization.fit(inputs)
@@ -69,11 +40,9 @@ PERCEIVER_CIFAR100 = PerceiverRecipe(
     validation=0.1,
     pixel_scale=1.0,
     top_k=5,
-    optimizer="lamb",
-    epsilon=1e-6,
-    weight_decay=1e-4,
+    model=PerceiverConfig(),
+    optimizer=LambConfig(weight_decay=1e-4),
     plateau_patience=3,
-    plateau_factor=0.2,
     stop_patience=15,
     monitor="val_loss",
 )

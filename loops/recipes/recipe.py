@@ -1,4 +1,7 @@
-"""A recipe says everything about a run, in one frozen dataclass that is written to the run folder as it is."""
+"""A recipe says everything about a run: the model's config, the optimizer's, and the run's own fields.
+
+For people it is flat: `--set FIELD=VALUE` and recipe.json name a field of any of the three, and `optimizer` is a name.
+"""
 
 import dataclasses
 import difflib
@@ -14,28 +17,28 @@ import tensorflow as tf
 from loops.data.cifar import LAYOUTS
 from loops.data.dataset import Sizes
 from loops.data.repair import STRICT, Repair
+from tfcore.config import Config
 from tfcore.module import Module
-from tfcore.optimizers.updates import Decay
+from tfcore.optimizers.config import OptimizerConfig, changed_to, users_of
 from tfcore.precision import POLICIES
 
-OPTIMIZERS = ("adam", "adamw", "lamb", "sgd", "rmsprop")
 XLA_MODES = ("on", "off", "auto")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every recipe has; each system adds its model's sizes. Refuses impossible values when it is built.
+    """What every recipe has; each system adds how its model is built. Refuses impossible values when it is built.
 
     Raises:
         ValueError: naming the field, the value and what is allowed.
     """
 
-    # Settings, as of --set, that change how the model is computed but not what: for comparisons side by side.
-    variants: typing.ClassVar[tuple[tuple[str, ...], ...]] = ()
     # What `dataset` may be; None: the name of any set of series.
     datasets: typing.ClassVar[tuple[str, ...] | None] = tuple(LAYOUTS)
 
     name: str
+    model: Config
+    optimizer: OptimizerConfig
     dataset: str
     data: str = "auto"  # auto (cache or download), sample, or a folder
     epochs: int
@@ -46,18 +49,6 @@ class Recipe:
     train_examples: int | None = None  # use the first of the train set only
     pixel_scale: float = 255.0  # the model's images are uint8 pixels divided by this
     top_k: int | None = None  # report how often the label is among the k highest scores
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-    weight_decay: float = 0.0
-    decay: str = "scaled"  # AdamW's decay: scaled by the learning rate (Keras, PyTorch), or unscaled
-    momentum: float = 0.0  # of SGD and RMSprop
-    nesterov: bool = False  # SGD's momentum in Nesterov's form
-    rho: float = 0.9  # RMSprop's
-    centered: bool = False  # RMSprop divides by the gradient's standard deviation, not by the root of its mean square
-    clip_norm: float | None = None  # of all gradients together
     schedule: str = "constant"  # or cosine, to zero over the whole run
     warmup_steps: int = 0  # of the cosine
     plateau_patience: int | None = None  # epochs without a better val_loss, then learning rate · plateau_factor
@@ -92,28 +83,19 @@ class Recipe:
             raise ValueError(f"validation must be at least 0 and below 1, such as 0.1, got {self.validation}")
         if not self.pixel_scale > 0:
             raise ValueError(f"pixel_scale must be positive, such as 255, got {self.pixel_scale}")
-        for name, used_by in (
-            ("weight_decay", ("adamw", "lamb")),
-            ("momentum", ("sgd", "rmsprop")),
-            ("nesterov", ("sgd",)),
-            ("centered", ("rmsprop",)),
-        ):
-            if getattr(self, name) and self.optimizer in OPTIMIZERS and self.optimizer not in used_by:
-                meant = " or ".join(used_by)
-                raise ValueError(f"{name} is for optimizer {meant}, not {self.optimizer}: set optimizer={used_by[0]}")
         if self.warmup_steps and self.schedule == "constant":
             raise ValueError(
                 f"warmup_steps {self.warmup_steps} is for schedule cosine: set schedule=cosine, or warmup_steps=0"
             )
         if self.schedule == "cosine" and self.plateau_patience is not None:
             raise ValueError("plateau_patience and schedule cosine both set the learning rate: choose one of them")
+        if self.plateau_patience is None and self.plateau_factor != type(self).plateau_factor:
+            raise ValueError(f"plateau_factor {self.plateau_factor} is for plateau_patience: set that, or leave it out")
         for name, known in (
             ("precision", POLICIES),
             ("xla", XLA_MODES),
             ("monitor", ("val_accuracy", "val_loss")),
-            ("optimizer", OPTIMIZERS),
             ("schedule", ("constant", "cosine")),
-            ("decay", typing.get_args(Decay)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -141,24 +123,52 @@ class Recipe:
     def fit_statistics(self, model: Module, inputs: np.ndarray) -> None:
         """Let the model take what it needs from the train inputs (n, ...), before the first step; here nothing."""
 
+    @property
+    def variants(self) -> tuple[tuple[str, ...], ...]:
+        """Settings, as of --set, that change how the model is computed but not what: for comparisons side by side."""
+        return ()
+
+    @property
+    def compute_dtype(self) -> tf.DType:
+        """The dtype in which the model computes."""
+        return POLICIES[self.precision].compute
+
     def to_json(self) -> dict:
-        """Return the fields as JSON values."""
-        return dataclasses.asdict(self)
+        """Return all fields as JSON values, flat: the run's, the optimizer's, the model's."""
+        own = {name: getattr(self, name) for name in _own_fields(self)}
+        optimizer = {"optimizer": self.optimizer.name, **dataclasses.asdict(self.optimizer)}
+        return {**own, **optimizer, **dataclasses.asdict(self.model)}
 
     def changed(self, settings: Iterable[tuple[str, str]]) -> Self:
         """Return a copy with fields set from text, as `--set FIELD=VALUE` gives them.
 
+        Another `optimizer` keeps what both have, such as the learning rate, and has its own defaults for the rest.
+
         Raises:
-            ValueError: for an unknown field (names the nearest one) or a value of the wrong type.
+            ValueError: for an unknown field (names the nearest one), one that only other optimizers have, or a value
+                of the wrong type.
         """
-        kinds = typing.get_type_hints(type(self))
-        known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
-        values = {}
-        for field, text in settings:
-            if field not in known:
+        texts = dict(settings)
+        optimizer = changed_to(texts.pop("optimizer", self.optimizer.name), self.optimizer)
+        kinds = {"": _own_fields(self), "model": _fields(self.model), "optimizer": _fields(optimizer)}
+        values: dict[str, dict[str, object]] = {part: {} for part in kinds}
+        for field, text in texts.items():
+            part = next((part for part, known in kinds.items() if field in known), None)
+            if part is None and (users := users_of(field)):
+                raise ValueError(
+                    f"{field} is for optimizer {' or '.join(users)}, not {optimizer.name}: set optimizer={users[0]}, "
+                    f"or leave {field} out"
+                )
+            if part is None or field == "name":
+                known = [name for part in kinds.values() for name in part if name != "name"]
                 raise ValueError(f"unknown field {field!r} of {self.name}{nearest(field, known)}")
-            values[field] = _parse(field, text, kinds[field])
-        return dataclasses.replace(self, **values)
+            values[part][field] = _parse(field, text, kinds[part][field])
+        return dataclasses.replace(
+            self,
+            **values[""],
+            model=dataclasses.replace(self.model, **values["model"]),
+            optimizer=dataclasses.replace(optimizer, **values["optimizer"]),
+        )
 
     def from_json(self, values: dict) -> Self:
         """Return a copy with the fields of a run's recipe.json (the inverse of `to_json`).
@@ -166,11 +176,32 @@ class Recipe:
         Raises:
             ValueError: for a field that this version does not know.
         """
-        unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(self)})
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        optimizer = changed_to(values.pop("optimizer", self.optimizer.name), self.optimizer)
+        known = {"": _own_fields(self), "model": _fields(self.model), "optimizer": _fields(optimizer)}
+        # Earlier versions wrote the fields of all optimizers, of which those of the others did nothing.
+        unknown = [name for name in values if not any(name in part for part in known.values()) and not users_of(name)]
         if unknown:
-            raise ValueError(f"the run's recipe has fields that this version does not know: {', '.join(unknown)}")
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return dataclasses.replace(self, **{**values, **lists})
+            raise ValueError(
+                f"the run's recipe has fields that this version does not know: {', '.join(sorted(unknown))}"
+            )
+        own, model, its = ({name: values[name] for name in part if name in values} for part in known.values())
+        return dataclasses.replace(
+            self,
+            **own,
+            model=dataclasses.replace(self.model, **model),
+            optimizer=dataclasses.replace(optimizer, **its),
+        )
+
+
+def _own_fields(recipe: Recipe) -> dict[str, object]:
+    return {name: kind for name, kind in _fields(recipe).items() if name not in ("model", "optimizer")}
+
+
+def _fields(part: object) -> dict[str, object]:
+    """The fields of a dataclass and their types."""
+    kinds = typing.get_type_hints(type(part))
+    return {field.name: kinds[field.name] for field in dataclasses.fields(part)}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -194,6 +225,8 @@ def _parse(field: str, text: str, kind) -> object:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{field} must be true or false, got {text!r}")
         return text.lower() == "true"
+    if typing.get_origin(kind) is typing.Literal:
+        return text
     try:
         return kind(text)
     except ValueError:

@@ -18,13 +18,18 @@ import tensorflow as tf
 from loops.data.dataset import Sizes
 from loops.data.repair import LENGTHS, MISSING, Repair
 from loops.recipes.recipe import Recipe
-from tfcore.models.timeseries import TimeSeriesTransformer, WindowTransformer
-from tfcore.precision import POLICIES
+from tfcore.models.timeseries import (
+    TimeSeriesTransformer,
+    TimeSeriesTransformerConfig,
+    WindowTransformer,
+    WindowTransformerConfig,
+)
+from tfcore.optimizers.config import AdamConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeriesRecipe(Recipe):
-    """What every recipe for a set of series has: how its data are mended."""
+    """What every recipe for a set of series has; how its data are mended is part of it."""
 
     datasets: typing.ClassVar[None] = None
 
@@ -44,67 +49,32 @@ class SeriesRecipe(Recipe):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerRecipe(SeriesRecipe):
-    """The faithful time-series Transformer; field names as in `tfcore.models.timeseries.TimeSeriesTransformer`."""
+    """The faithful time-series Transformer."""
 
-    variants = (("formulation=direct",), ("formulation=folded",), ("constant_branches=skip",))
+    model: TimeSeriesTransformerConfig
 
-    blocks: int = 4
-    heads: int = 4
-    key_dim: int = 256
-    hidden: int = 4
-    dropout: float = 0.25
-    head_units: int = 128
-    head_dropout: float = 0.4
-    constant_branches: str = "compute"  # skip: do not compute what the sizes prove to be constant; the same results
-    formulation: str = "auto"
+    @property
+    def variants(self) -> tuple[tuple[str, ...], ...]:
+        if not self.model.blocks:
+            return ()
+        return ("formulation=direct",), ("formulation=folded",), ("constant_branches=skip",)
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> TimeSeriesTransformer:
         length, channels = sizes.input_shape
         return TimeSeriesTransformer(
-            key=key,
-            length=length,
-            channels=channels,
-            classes=sizes.classes,
-            blocks=self.blocks,
-            heads=self.heads,
-            key_dim=self.key_dim,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            head_units=self.head_units,
-            head_dropout=self.head_dropout,
-            constant_branches=self.constant_branches,
-            formulation=self.formulation,
-            dtype=POLICIES[self.precision].compute,
+            self.model, key=key, length=length, channels=channels, classes=sizes.classes, dtype=self.compute_dtype
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WindowTransformerRecipe(SeriesRecipe):
-    """The mended time-series Transformer; field names as in `tfcore.models.timeseries.WindowTransformer`."""
+    """The mended time-series Transformer."""
 
-    window: int = 64
-    stride: int = 8
-    width: int = 64
-    blocks: int = 2
-    heads: int = 4
-    dropout: float = 0.3
-    shift: float = 0.1
-    formulation: str = "auto"
+    model: WindowTransformerConfig
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> WindowTransformer:
         return WindowTransformer(
-            key=key,
-            length=sizes.input_shape[0],
-            classes=sizes.classes,
-            window=self.window,
-            stride=self.stride,
-            width=self.width,
-            blocks=self.blocks,
-            heads=self.heads,
-            dropout=self.dropout,
-            shift=self.shift,
-            formulation=self.formulation,
-            dtype=POLICIES[self.precision].compute,
+            self.model, key=key, length=sizes.input_shape[0], classes=sizes.classes, dtype=self.compute_dtype
         )
 
 
@@ -115,13 +85,14 @@ TRANSFORMER_FORDA = TransformerRecipe(
     batch_size=64,
     validation=0.2,
     shuffle_split=True,
-    learning_rate=1e-4,
+    model=TimeSeriesTransformerConfig(),
+    optimizer=AdamConfig(learning_rate=1e-4),
     stop_patience=10,
     monitor="val_loss",
 )
 
 # What the faithful model amounts to: its head alone.
-MLP_FORDA = dataclasses.replace(TRANSFORMER_FORDA, name="mlp_forda", blocks=0)
+MLP_FORDA = dataclasses.replace(TRANSFORMER_FORDA, name="mlp_forda", model=TimeSeriesTransformerConfig(blocks=0))
 
 TRANSFORMER_FORDA_MENDED = WindowTransformerRecipe(
     name="transformer_forda_mended",
@@ -130,7 +101,8 @@ TRANSFORMER_FORDA_MENDED = WindowTransformerRecipe(
     batch_size=16,
     validation=0.2,
     shuffle_split=True,
-    clip_norm=1.0,
+    model=WindowTransformerConfig(),
+    optimizer=AdamConfig(clip_norm=1.0),
     schedule="cosine",
     warmup_steps=20,
     stop_patience=40,

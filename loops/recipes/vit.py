@@ -16,45 +16,18 @@ import tensorflow as tf
 
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
-from tfcore.models.vit import VisionTransformer
-from tfcore.precision import POLICIES
+from tfcore.models.vit import VisionTransformer, VisionTransformerConfig
+from tfcore.optimizers.config import AdamWConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VitRecipe(Recipe):
-    """The vision transformer; field names as in `tfcore.models.vit.VisionTransformer`."""
+    """The vision transformer."""
 
-    image_size: int = 72
-    patch_size: int = 6
-    width: int = 64
-    blocks: int = 8
-    heads: int = 4
-    mlp_width: int = 128
-    dropout: float = 0.1
-    head: str = "flatten"
-    head_units: tuple[int, ...] = (2048, 1024)
-    head_dropout: float = 0.5
-    augmentation: str = "chain"
-    formulation: str = "auto"
+    model: VisionTransformerConfig
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> VisionTransformer:
-        return VisionTransformer(
-            key=key,
-            classes=sizes.classes,
-            image_size=self.image_size,
-            patch_size=self.patch_size,
-            width=self.width,
-            blocks=self.blocks,
-            heads=self.heads,
-            mlp_width=self.mlp_width,
-            dropout=self.dropout,
-            head=self.head,
-            head_units=self.head_units,
-            head_dropout=self.head_dropout,
-            augmentation=self.augmentation,
-            formulation=self.formulation,
-            dtype=POLICIES[self.precision].compute,
-        )
+        return VisionTransformer(self.model, key=key, classes=sizes.classes, dtype=self.compute_dtype)
 
     def fit_statistics(self, model: VisionTransformer, inputs: np.ndarray) -> None:
         model.tokens.normalization.fit(inputs)
@@ -68,7 +41,6 @@ VIT_CIFAR100 = VitRecipe(
     validation=0.1,
     pixel_scale=1.0,
     top_k=5,
-    optimizer="adamw",
-    weight_decay=1e-4,
-    decay="unscaled",
+    model=VisionTransformerConfig(),
+    optimizer=AdamWConfig(weight_decay=1e-4, decay="unscaled"),
 )

@@ -22,7 +22,8 @@ Start = tuple[Path, dict[str, np.ndarray], dict, list[dict]]  # checkpoint, its 
 def changes(old: Recipe, new: Recipe) -> dict[str, tuple]:
     """Return {field: (old value, new value)} of all fields in which two recipes differ."""
     before, after = old.to_json(), new.to_json()
-    return {field: (before[field], after[field]) for field in before if before[field] != after[field]}
+    pairs = {field: (before.get(field), after.get(field)) for field in before | after}
+    return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def same_setting(field: str, one: object, other: object) -> bool:

@@ -74,7 +74,7 @@ def recipe_steps(contender: dict) -> tuple[list[Step], dict, Callable[[], Compil
     build = {"ours": our_step, "keras": keras_step}[contender["side"]]
     step, compiled, xla = build(recipe, made_up_dataset(recipe), contender["xla"] == "on")
     fields = ("batch_size", "precision", "augmentation")
-    about = {field: getattr(recipe, field) for field in fields if hasattr(recipe, field)}
+    about = {field: value for field, value in recipe.to_json().items() if field in fields}
     return [step], {"about": about, "xla": "on" if xla else "off"}, compiled
 
 

@@ -143,7 +143,7 @@ def cross_attention(shown: Shown) -> Figure:
 def positions(shown: Shown) -> Figure:
     """The learned positions' likeness; needs no data."""
     if not has_positions(shown):
-        kind = shown.recipe.positions
+        kind = shown.recipe.model.positions
         raise ValueError(f"{shown.label}: positions is {kind}, so none are learned and there is nothing to show")
     return attention_figures.position_grid(shown.model.tokens.encoder.position.embeddings.numpy(), title=shown.title)
 

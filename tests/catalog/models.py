@@ -8,6 +8,7 @@ from tests.catalog.entry import Case, Entry, random_array
 from tests.catalog.sequence import exact_gelu
 from tests.catalog.transformer_twins import KerasPerceiver, KerasVit
 from tests.catalog.twins import EXACT_IN_FLOAT32, fit, keras_cnn, keras_convnet, keras_inn, pair_variables
+from tests.support.build import build
 from tfcore import random
 from tfcore.layers.tokens import ImageTokens
 from tfcore.layers.transformer import PreNormBlock
@@ -70,7 +71,7 @@ def training_case(
 
     def train():
         pairs = effective(pair_variables(model, twin))  # again: the comparison of gradients has moved statistics
-        optimizer, metrics = Adam(model.named_trainable_variables(), **adam), Metrics()
+        optimizer, metrics = build(Adam, model.named_trainable_variables(), **adam), Metrics()
         step = make_train_step(model, optimizer, metrics, key=random.make_key(0))
         losses = []
         for i in range(steps):
@@ -97,12 +98,12 @@ def training_case(
     )
 
 
-def _network(build, keras_build, dtype) -> Case:
+def _network(kind, keras_build, dtype, **options) -> Case:
     """The published size, 20 steps of 11 images."""
     rng = np.random.default_rng(0)
     images = rng.random((220, 32, 32, 3)).astype(dtype.as_numpy_dtype)
     labels = rng.integers(0, 10, 220).astype(np.int32)
-    model, twin = build(key=random.make_key(1), dtype=dtype), keras_build(dtype.name)
+    model, twin = build(kind, key=random.make_key(1), dtype=dtype, **options), keras_build(dtype.name)
     return training_case(model, twin, images, labels, dtype, steps=20)
 
 
@@ -111,7 +112,7 @@ def _cnn(dtype, sizes=CNN, adam=EXACT_IN_FLOAT32, **options) -> Case:
     rng = np.random.default_rng(0)
     images = rng.random((220, sizes["image_size"], sizes["image_size"], 3)).astype(dtype.as_numpy_dtype)
     labels = rng.integers(0, 10, 220).astype(np.int32)
-    model = Cnn(**sizes, **options, key=random.make_key(1), dtype=dtype)
+    model = build(Cnn, **sizes, **options, key=random.make_key(1), dtype=dtype)
     twin = keras_cnn(dtype.name, **sizes, **options)
     for i, (path, variable) in enumerate(model.named_variables().items()):
         if path.endswith(("gamma", "beta", "alpha")):  # their starting values would hide a swapped pair
@@ -132,13 +133,13 @@ CNN_OPTIONS = {
 
 
 def _transformer(
-    build, keras_build, sizes, dtype, *, side=9, steps=10, batch=5, adam=EXACT_IN_FLOAT32, **options
+    kind, keras_build, sizes, dtype, *, side=9, steps=10, batch=5, adam=EXACT_IN_FLOAT32, **options
 ) -> Case:
     """`steps` steps on images of `side` pixels, dropout and augmentation off."""
     rng = np.random.default_rng(0)
     images = (255 * rng.random((steps * batch, side, side, 3))).astype(dtype.as_numpy_dtype)
     labels = rng.integers(0, sizes["classes"], steps * batch).astype(np.int32)
-    model = build(**sizes, **options, augmentation="none", key=random.make_key(1), dtype=dtype)
+    model = build(kind, **sizes, **options, augmentation="none", key=random.make_key(1), dtype=dtype)
     model.tokens.normalization.fit(images)
     mean, variance = (value.numpy() for value in model.tokens.normalization.variables)
     gelu = exact_gelu if dtype == tf.float64 else "gelu"
@@ -164,7 +165,7 @@ ENTRIES = [
     Entry(
         "models.Inn[patches]",
         (Inn,),
-        lambda dtype: _network(lambda **settings: Inn(formulation="patches", **settings), keras_inn, dtype),
+        lambda dtype: _network(Inn, keras_inn, dtype, formulation="patches"),
     ),
     *(
         Entry(

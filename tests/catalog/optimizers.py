@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tests.catalog.entry import Case, Entry, random_array
 from tests.catalog.twins import EXACT_IN_FLOAT32, keras_floatx
+from tests.support.build import build
 from tfcore.optimizers import updates
 from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Optimizer, RmsProp, Sgd
 
@@ -195,7 +196,7 @@ def _descent(name, rule, ours, theirs, **settings):
 
     def case(dtype):
         arrays = inputs(*(random_array((7,), dtype, seed) for seed in range(3)))
-        steps = partial(_fuzz, ours, partial(_Keras, theirs), dtype, settings)
+        steps = partial(_fuzz, partial(build, ours), partial(_Keras, theirs), dtype, settings)
         return Case(partial(rule, **constants), formula, arrays, steps=steps)
 
     return Entry(f"optimizers.{name} 100 steps", (ours, rule), case)
@@ -223,7 +224,7 @@ ENTRIES = [
         (Optimizer, Adam, updates.adam),
         _formula(updates.adam),
         _adam_formula,
-        Adam,
+        partial(build, Adam),
         partial(_Keras, keras.optimizers.Adam),
     ),
     _entry(
@@ -231,7 +232,7 @@ ENTRIES = [
         (AdamW, updates.adamw),
         _formula(updates.adamw, weight_decay=LAMBDA, decay="scaled"),
         partial(_adamw_formula, ALPHA * LAMBDA),
-        partial(AdamW, weight_decay=DECAY),
+        partial(build, AdamW, weight_decay=DECAY),
         partial(_Keras, partial(keras.optimizers.AdamW, weight_decay=DECAY)),
     ),
     _entry(
@@ -239,7 +240,7 @@ ENTRIES = [
         (AdamW, updates.adamw),
         _formula(updates.adamw, weight_decay=LAMBDA, decay="unscaled"),
         partial(_adamw_formula, LAMBDA),
-        partial(AdamW, weight_decay=UNSCALED_DECAY, decay="unscaled"),
+        partial(build, AdamW, weight_decay=UNSCALED_DECAY, decay="unscaled"),
         partial(_Paper, _adamw_of_tensorflow_addons),
     ),
     # Keras's Lamb decays outside the trust ratio: without decay the two must agree.
@@ -248,7 +249,7 @@ ENTRIES = [
         (Lamb, updates.lamb),
         _formula(updates.lamb, weight_decay=LAMBDA),
         _lamb_formula,
-        Lamb,
+        partial(build, Lamb),
         partial(_Keras, keras.optimizers.Lamb),
     ),
     _entry(
@@ -256,7 +257,7 @@ ENTRIES = [
         (Lamb, updates.lamb),
         _formula(updates.lamb, weight_decay=LAMBDA),
         _lamb_formula,
-        partial(Lamb, weight_decay=DECAY),
+        partial(build, Lamb, weight_decay=DECAY),
         partial(_Paper, _lamb_of_the_paper),
     ),
     _entry(
@@ -264,7 +265,7 @@ ENTRIES = [
         (updates.clip_by_global_norm,),
         lambda dtype, *tensors: _clip(*tensors),
         _clip_formula,
-        partial(Adam, clip_norm=CLIP_NORM),
+        partial(build, Adam, clip_norm=CLIP_NORM),
         partial(_Keras, partial(keras.optimizers.Adam, global_clipnorm=CLIP_NORM)),
     ),
 ]

@@ -39,23 +39,23 @@ def published(recipe: Recipe, sizes: Sizes, inputs: np.ndarray) -> keras.Model:
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    moments = {"beta_1": recipe.beta_1, "beta_2": recipe.beta_2, "epsilon": recipe.epsilon}
-    if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(recipe.learning_rate, **moments)
-    if recipe.optimizer in ("adamw", "lamb"):  # Keras scales the decay by the learning rate: as much arithmetic
-        kind = {"adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb}[recipe.optimizer]
-        return kind(recipe.learning_rate, weight_decay=recipe.weight_decay, **moments)
-    raise ValueError(f"{recipe.name}: no counterpart of optimizer {recipe.optimizer}")
+    config = recipe.optimizer
+    kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb}
+    if config.name not in kinds:
+        raise ValueError(f"{recipe.name}: no counterpart of optimizer {config.name}")
+    # Keras scales the decay by the learning rate: as much arithmetic.
+    same = ("learning_rate", "beta_1", "beta_2", "epsilon", *(["weight_decay"] if config.name != "adam" else []))
+    return kinds[config.name](**{name: getattr(config, name) for name in same})
 
 
 def _transformer(recipe: TransformerRecipe, sizes: Sizes, inputs: np.ndarray):
     length, channels = sizes.input_shape
-    own = {name: getattr(recipe, name) for name in ("blocks", "heads", "key_dim", "hidden", "head_units")}
+    own = {name: getattr(recipe.model, name) for name in ("blocks", "heads", "key_dim", "hidden", "head_units")}
     model = keras_transformer(
         {**own, "length": length, "channels": channels, "classes": sizes.classes},
         "float32",
-        dropout=recipe.dropout,
-        head_dropout=recipe.head_dropout,
+        dropout=recipe.model.dropout,
+        head_dropout=recipe.model.head_dropout,
     )
     return model, False
 
@@ -64,29 +64,29 @@ def _image_model(kind: type, recipe: VitRecipe | PerceiverRecipe, inputs: np.nda
     """A transformer of images, its augmentation by Keras's layers, as the published texts put it into the model."""
     mean, variance = channel_statistics(inputs)
     augment = []
-    if recipe.augmentation != "none":
+    if recipe.model.augmentation != "none":
         augment = [
             keras.layers.RandomFlip("horizontal"),
             *([] if zoom_only else [keras.layers.RandomRotation(0.02)]),
             keras.layers.RandomZoom(height_factor=0.2, width_factor=0.2),
         ]
-    sizes = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    sizes = dataclasses.asdict(recipe.model)
     sizes["classes"] = 100 if recipe.dataset == "cifar100" else 10
     model = kind(sizes=sizes, mean=mean, variance=variance, gelu="gelu", dtype="float32", augment=augment, **rates)
     return model, True
 
 
 def _vit(recipe: VitRecipe, sizes: Sizes, inputs: np.ndarray):
-    if recipe.head != "flatten":
-        raise ValueError(f"{recipe.name}: no counterpart of head {recipe.head}")
-    rates = {"dropout": recipe.dropout, "head_dropout": recipe.head_dropout}
+    if recipe.model.head != "flatten":
+        raise ValueError(f"{recipe.name}: no counterpart of head {recipe.model.head}")
+    rates = {"dropout": recipe.model.dropout, "head_dropout": recipe.model.head_dropout}
     return _image_model(KerasVit, recipe, inputs, zoom_only=False, **rates)
 
 
 def _perceiver(recipe: PerceiverRecipe, sizes: Sizes, inputs: np.ndarray):
-    if recipe.positions != "learned":
-        raise ValueError(f"{recipe.name}: no counterpart of positions {recipe.positions}")
-    rates = {"dropout": recipe.dropout, "ffn_dropout": recipe.ffn_dropout}
+    if recipe.model.positions != "learned":
+        raise ValueError(f"{recipe.name}: no counterpart of positions {recipe.model.positions}")
+    rates = {"dropout": recipe.model.dropout, "ffn_dropout": recipe.model.ffn_dropout}
     return _image_model(KerasPerceiver, recipe, inputs, zoom_only=True, **rates)
 
 
@@ -94,7 +94,7 @@ def _cnn(recipe: CnnRecipe, sizes: Sizes, inputs: np.ndarray):
     if recipe.l1 or recipe.l2:
         raise ValueError(f"{recipe.name}: no counterpart of a penalty")
     same = ("activation", "slope", "prelu_axis", "batch_norm", "dropout", "units", "filters")
-    settings = {name: getattr(recipe, name) for name in same}
+    settings = {name: getattr(recipe.model, name) for name in same}
     return keras_cnn("float32", image_size=sizes.input_shape[0], **settings), False
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tests.catalog.entry import Case, Entry, random_array
 from tests.catalog.models import training_case
+from tests.support.build import build
 from tfcore import random
 from tfcore.layers.series import RandomShift, SeriesTokens
 from tfcore.layers.transformer import AttentionBlock, PostNormBlock
@@ -84,7 +85,7 @@ def keras_window_transformer(sizes, dtype):
 
 def _window_transformer(dtype):
     rates = {"dropout": 0.0, "shift": 0.0}
-    model = WindowTransformer(key=random.make_key(1), dtype=dtype, **WINDOWED, **rates)
+    model = build(WindowTransformer, key=random.make_key(1), dtype=dtype, **WINDOWED, **rates)
     return _case(dtype, model, keras_window_transformer(WINDOWED, dtype.name), channels=1)
 
 
@@ -102,7 +103,8 @@ def _random_shift(dtype):
 
 
 def _transformer(dtype, channels, **options):
-    model = TimeSeriesTransformer(
+    model = build(
+        TimeSeriesTransformer,
         key=random.make_key(1),
         channels=channels,
         dropout=0.0,

@@ -27,6 +27,7 @@ from loops.recipes.recipe import Recipe
 from loops.run.runs import Run
 from loops.steps import Metrics, make_evaluation_step, make_train_step
 from loops.train import Interrupted, train
+from tests.support.build import build
 from tests.support.tiny import tiny_dataset
 from tfcore import random
 from tfcore.models.cnn import Cnn
@@ -53,21 +54,23 @@ class Case:
     penalized: bool = False
 
 
-cnn = functools.partial(Cnn, image_size=8, filters=(3, 5), units=11, dtype=tf.float64)
+cnn = functools.partial(build, Cnn, image_size=8, filters=(3, 5), units=11, dtype=tf.float64)
 CASES = {
     # Dropout and augmentation are on: a mask belongs to an example, on whichever replica it is.
     "cnn": Case(lambda: cnn(key=KEY(), dropout=0.3), penalized=True),
     "cnn_sync": Case(lambda: cnn(key=KEY(), batch_norm="after"), synchronized=True),
     "cnn_each": Case(lambda: cnn(key=KEY(), batch_norm="after")),
-    "inn_sync": Case(lambda: Inn(key=KEY(), image_size=8, units=5, dtype=tf.float64), synchronized=True),
+    "inn_sync": Case(lambda: build(Inn, key=KEY(), image_size=8, units=5, dtype=tf.float64), synchronized=True),
     "vit": Case(
-        lambda: VisionTransformer(
+        lambda: build(VisionTransformer,
             key=KEY(), classes=10, image_size=12, width=6, blocks=1, heads=2, mlp_width=7, head_units=(11,),
             dtype=tf.float64,
         )
     ),
     "mlp_xla": Case(
-        lambda: TimeSeriesTransformer(key=KEY(), length=13, classes=10, blocks=0, head_units=7, dtype=tf.float64),
+        lambda: build(
+            TimeSeriesTransformer, key=KEY(), length=13, classes=10, blocks=0, head_units=7, dtype=tf.float64
+        ),
         shape=SERIES,
         xla=True,
     ),
@@ -85,7 +88,7 @@ def ten_steps(case: Case, devices: Devices = ONE_DEVICE, steps: int = 10) -> dic
     """Return model, slots and metrics after ten steps and an evaluation."""
     with devices.scope():
         model = case.model()
-        optimizer = Sgd(model.named_trainable_variables(), learning_rate=0.05, momentum=0.9)
+        optimizer = build(Sgd, model.named_trainable_variables(), learning_rate=0.05, momentum=0.9)
         metrics, val_metrics = Metrics(top_k=5), Metrics(top_k=5)
     penalty = (lambda: l2_penalty(model.kernels("all"), 0.01)) if case.penalized else lambda: None
     settings = {"penalty": penalty, "xla": case.xla, "devices": devices}

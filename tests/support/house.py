@@ -17,7 +17,7 @@ FLOORS = ("tfcore", "loops", "scripts", "tests")
 # From the ground up. A place (a room or a single module) imports from itself and from lines above its own in this list,
 # and never from another place on its own line. A module belongs to the longest name that fits.
 ORDER = (
-    ("tfcore.interception", "tfcore.target", "tfcore.replicas", "tfcore.read_first"),
+    ("tfcore.config", "tfcore.interception", "tfcore.target", "tfcore.replicas", "tfcore.read_first"),
     ("tfcore.module", "tfcore.random"),
     ("tfcore.initializers", "tfcore.precision"),
     ("tfcore.ops",),
@@ -47,7 +47,7 @@ ORDER = (
     ),
     ("loops.data",),
     ("loops.recipes",),
-    ("loops.devices", "loops.optimizers", "loops.run"),
+    ("loops.devices", "loops.run"),
     ("loops.steps", "loops.health.numerics"),
     ("loops.evaluation", "loops.learner"),
     ("loops.export", "loops.made_up", "loops.train", "loops.health.debugging", "loops.health.precision"),
@@ -70,12 +70,10 @@ LINES_OF_A_FUNCTION = 60  # without its docstring: one screen
 # Functions that are longer yet, and their lines: they may shrink. Take out who has come below the cap.
 LONG = {
     "loops.train._train": 199,
-    "tfcore.models.perceiver.Perceiver.__init__": 81,
+    "tfcore.models.perceiver.Perceiver.__init__": 69,
     "loops.steps.make_train_step": 76,
     "tfcore.ops.attention_chunked.attend_chunked": 70,
     "scripts.train.main": 69,
-    "tfcore.models.cnn.Cnn.__init__": 68,
-    "tfcore.models.vit.VisionTransformer.__init__": 65,
     "scripts.audit.main": 63,
     "scripts.train.parser": 61,
 }

@@ -1,13 +1,29 @@
 """The involution network of system 1: three involutions on three channels, then two dense layers."""
 
+import dataclasses
+
 import tensorflow as tf
 
 from tfcore import random
+from tfcore.config import Config
 from tfcore.layers.dense import Dense
 from tfcore.layers.involution import Involution
 from tfcore.module import Module
 from tfcore.ops.activations import relu
 from tfcore.ops.pooling import max_pool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InnConfig(Config):
+    """What an `Inn` is made of: `units` are those of the first dense layer, the other fields those of `Involution`."""
+
+    channels: int = 3
+    groups: int = 1
+    kernel_size: int = 3
+    reduction_ratio: int = 2
+    group_order: str = "modulo"
+    units: int = 64
+    formulation: str = "factored"
 
 
 class Inn(Module):
@@ -22,18 +38,12 @@ class Inn(Module):
 
     def __init__(
         self,
+        config: InnConfig,
         *,
         key: tf.Tensor,
         image_size: int = 32,
         in_channels: int = 3,
         classes: int = 10,
-        channels: int = 3,
-        groups: int = 1,
-        kernel_size: int = 3,
-        reduction_ratio: int = 2,
-        group_order: str = "modulo",
-        units: int = 64,
-        formulation: str = "shifted",
         dtype: tf.DType = tf.float32,
     ):
         super().__init__()
@@ -42,20 +52,20 @@ class Inn(Module):
         self.involutions = [
             Involution(
                 in_channels=in_channels,
-                channels=channels,
-                groups=groups,
-                kernel_size=kernel_size,
-                reduction_ratio=reduction_ratio,
-                group_order=group_order,
-                formulation=formulation,
+                channels=config.channels,
+                groups=config.groups,
+                kernel_size=config.kernel_size,
+                reduction_ratio=config.reduction_ratio,
+                group_order=config.group_order,
+                formulation=config.formulation,
                 key=random.fold_in(key, site),
                 dtype=dtype,
             )
             for site in range(3)
         ]
         flat = (image_size // 4) ** 2 * in_channels
-        self.hidden = Dense(inputs=flat, units=units, key=random.fold_in(key, 3), dtype=dtype)
-        self.logits = Dense(inputs=units, units=classes, key=random.fold_in(key, 4), dtype=dtype)
+        self.hidden = Dense(inputs=flat, units=config.units, key=random.fold_in(key, 3), dtype=dtype)
+        self.logits = Dense(inputs=config.units, units=classes, key=random.fold_in(key, 4), dtype=dtype)
 
     def __call__(self, images: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         del key  # no random layer

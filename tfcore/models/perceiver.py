@@ -3,14 +3,18 @@
 Glossary: B batch, S data positions (patches), L latents, D width.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from tfcore import random
+from tfcore.config import Config
 from tfcore.initializers import normal
 from tfcore.layers.attention import Attention
 from tfcore.layers.dense import Dense
 from tfcore.layers.feedforward import FeedForward
 from tfcore.layers.normalization import LayerNorm
+from tfcore.layers.sites import check_sites
 from tfcore.layers.tokens import ImageTokens
 from tfcore.layers.transformer import PreNormBlock
 from tfcore.module import Module
@@ -84,6 +88,40 @@ class CrossAttention(Module):
         return broadcast_parameter(query, [tf.shape(keys)[0], *query.shape[1:]])  # (B, L, D)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerceiverConfig(Config):
+    """What a `Perceiver` is made of.
+
+    Args:
+        latents: L.
+        positions: "learned", or "fourier" as in the paper, with `bands` frequencies.
+        augmentation: as in `VisionTransformerConfig`.
+        formulation: of the blocks' attention, see `MultiHeadAttention`; the cross-attention is direct or chunked.
+
+    Raises:
+        ValueError: for no latents, iterations or blocks, and for `bands` without "fourier".
+    """
+
+    image_size: int = 64
+    patch_size: int = 2
+    width: int = 256
+    latents: int = 256
+    iterations: int = 2
+    blocks: int = 4
+    heads: int = 8
+    dropout: float = 0.1
+    ffn_dropout: float = 0.2
+    positions: str = "learned"
+    bands: int = 16
+    augmentation: str = "chain"
+    formulation: str = "auto"
+
+    def __post_init__(self):
+        for field in ("latents", "iterations", "blocks"):
+            self.check(field, getattr(self, field) >= 1, "at least 1")
+        self.refuse_unused(self.positions != "learned", ["bands"], "positions fourier")
+
+
 class Perceiver(Module):
     """Images (B, H, W, 3) in 0 .. 255 -> logits (B, classes).
 
@@ -95,12 +133,6 @@ class Perceiver(Module):
 
     Keys and values of the cross-attention do not change between the iterations, so they are computed once.
 
-    Args:
-        latents: L.
-        positions: "learned", or "fourier" as in the paper, with `bands` frequencies.
-        augmentation: as in `VisionTransformer`.
-        formulation: of the blocks' attention, see `MultiHeadAttention`; the cross-attention is direct or chunked.
-
     Raises:
         ValueError: for a patch size that does not divide the image size, sizes below 1, rates outside [0, 1), unknown
             positions, augmentation or formulation.
@@ -108,59 +140,46 @@ class Perceiver(Module):
 
     def __init__(
         self,
+        config: PerceiverConfig,
         *,
         key: tf.Tensor,
         classes: int = 100,
-        image_size: int = 64,
-        patch_size: int = 2,
-        width: int = 256,
-        latents: int = 256,
-        iterations: int = 2,
-        blocks: int = 4,
-        heads: int = 8,
-        dropout: float = 0.1,
-        ffn_dropout: float = 0.2,
-        positions: str = "learned",
-        bands: int = 16,
-        augmentation: str = "chain",
-        formulation: str = "auto",
         dtype: tf.DType = tf.float32,
     ):
         super().__init__()
-        for name, value in (("latents", latents), ("iterations", iterations), ("blocks", blocks)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        self.iterations, self.dtype = iterations, dtype
+        width = config.width
+        self.iterations, self.dtype = config.iterations, dtype
         self.tokens = ImageTokens(
-            image_size=image_size,
-            patch_size=patch_size,
+            image_size=config.image_size,
+            patch_size=config.patch_size,
             width=width,
-            augmentation=augmentation,
+            augmentation=config.augmentation,
             rotation_factor=0.0,
-            positions=positions,
-            bands=bands,
+            positions=config.positions,
+            bands=config.bands,
             key=random.fold_in(key, 0),
             dtype=dtype,
         )
-        latent_array = normal((latents, width), random.fold_in(key, 1), 0.05, variable_dtype(dtype))
+        latent_array = normal((config.latents, width), random.fold_in(key, 1), 0.05, variable_dtype(dtype))
         self.latents = tf.Variable(latent_array, name="latents")
         self.cross_attention = CrossAttention(
             width=width,
-            dropout=dropout,
-            ffn_dropout=ffn_dropout,
+            dropout=config.dropout,
+            ffn_dropout=config.ffn_dropout,
             site=1,
-            formulation="chunked" if formulation == "chunked" else "direct",  # its keys and values are used twice
+            # Direct where it may choose: its keys and values are used twice.
+            formulation="chunked" if config.formulation == "chunked" else "direct",
             key=random.fold_in(key, 2),
             dtype=dtype,
         )
         self.blocks = []
-        for i in range(blocks):
+        for i in range(config.blocks):
             block_key, site = random.fold_in(key, 10 + i), 10 * (i + 1)
             feed_forward = FeedForward(
                 inputs=width,
                 hidden=width,
                 units=width,
-                dropout=ffn_dropout,
+                dropout=config.ffn_dropout,
                 site=site + 1,
                 key=random.fold_in(block_key, 1),
                 dtype=dtype,
@@ -169,11 +188,11 @@ class Perceiver(Module):
                 PreNormBlock(
                     feed_forward,
                     width=width,
-                    heads=heads,
+                    heads=config.heads,
                     key_dim=width,
-                    dropout=dropout,
+                    dropout=config.dropout,
                     site=site,
-                    formulation=formulation,
+                    formulation=config.formulation,
                     key=block_key,
                     dtype=dtype,
                 )
@@ -182,11 +201,12 @@ class Perceiver(Module):
             inputs=width,
             hidden=width,
             units=classes,
-            dropout=ffn_dropout,
+            dropout=config.ffn_dropout,
             site=5,
             key=random.fold_in(key, 3),
             dtype=dtype,
         )
+        check_sites(self)
 
     def __call__(self, images: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         latents, _ = self._read(images, training, key, with_weights=False)  # (B, L, D)

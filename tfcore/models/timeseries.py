@@ -3,18 +3,53 @@
 Glossary: B batch, T time steps, C channels (features a step), S tokens, D width.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from tfcore import random
+from tfcore.config import Config
 from tfcore.layers.dense import Dense
 from tfcore.layers.dropout import Dropout
 from tfcore.layers.normalization import LayerNorm
 from tfcore.layers.series import RandomShift, SeriesTokens
+from tfcore.layers.sites import check_sites
 from tfcore.layers.transformer import AttentionBlock, PostNormBlock
 from tfcore.module import Module
 from tfcore.ops.activations import relu
 from tfcore.ops.pooling import global_average_pool
 from tfcore.precision import statistics_dtype
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimeSeriesTransformerConfig(Config):
+    """What a `TimeSeriesTransformer` is made of.
+
+    Args:
+        blocks: 0 leaves the head alone, the MLP that the whole model amounts to.
+        heads, key_dim, hidden: of each block, see `PostNormBlock`.
+        dropout: of attention weights and inside the blocks; `head_dropout`: before the logits.
+        constant_branches: "compute", or "skip": do not compute what the sizes prove to be constant; the same results.
+        formulation: of attention, see `MultiHeadAttention`.
+
+    Raises:
+        ValueError: for blocks below 0, and for what nothing uses where there are none.
+    """
+
+    blocks: int = 4
+    heads: int = 4
+    key_dim: int = 256
+    hidden: int = 4
+    dropout: float = 0.25
+    head_units: int = 128
+    head_dropout: float = 0.4
+    constant_branches: str = "compute"
+    formulation: str = "auto"
+
+    def __post_init__(self):
+        self.check("blocks", self.blocks >= 0, "at least 0")
+        of_blocks = ("heads", "key_dim", "hidden", "dropout", "constant_branches", "formulation")
+        self.refuse_unused(self.blocks > 0, of_blocks, "blocks of at least 1")
 
 
 class TimeSeriesTransformer(Module):
@@ -27,57 +62,44 @@ class TimeSeriesTransformer(Module):
 
     Args:
         length: T, fixed, since the head has a weight for each time step.
-        blocks: 0 leaves the head alone, the MLP that the whole model amounts to.
         channels: C; the published text has 1.
-        dropout: of attention weights and inside the blocks; `head_dropout`: before the logits.
-        constant_branches: "compute" or "skip", see `PostNormBlock`.
-        formulation: of attention, see `MultiHeadAttention`.
 
     Raises:
-        ValueError: for sizes below 1 (blocks: below 0), rates outside [0, 1), an unknown formulation or
-            `constant_branches`, a series of another length or number of channels.
+        ValueError: for sizes below 1, rates outside [0, 1), an unknown formulation or `constant_branches`, a
+            series of another length or number of channels.
     """
 
     def __init__(
         self,
+        config: TimeSeriesTransformerConfig,
         *,
         key: tf.Tensor,
         length: int = 500,
         channels: int = 1,
         classes: int = 2,
-        blocks: int = 4,
-        heads: int = 4,
-        key_dim: int = 256,
-        hidden: int = 4,
-        dropout: float = 0.25,
-        head_units: int = 128,
-        head_dropout: float = 0.4,
-        constant_branches: str = "compute",
-        formulation: str = "auto",
         dtype: tf.DType = tf.float32,
     ):
         super().__init__()
-        if blocks < 0:
-            raise ValueError(f"blocks must be at least 0, got {blocks}")
         self.length, self.channels, self.dtype = length, channels, dtype
         self.blocks = [
             PostNormBlock(
                 width=channels,
-                heads=heads,
-                key_dim=key_dim,
-                hidden=hidden,
-                dropout=dropout,
+                heads=config.heads,
+                key_dim=config.key_dim,
+                hidden=config.hidden,
+                dropout=config.dropout,
                 site=10 * (i + 1),
-                constant_branches=constant_branches,
-                formulation=formulation,
+                constant_branches=config.constant_branches,
+                formulation=config.formulation,
                 key=random.fold_in(key, 10 + i),
                 dtype=dtype,
             )
-            for i in range(blocks)
+            for i in range(config.blocks)
         ]
-        self.head = Dense(inputs=length, units=head_units, key=random.fold_in(key, 0), dtype=dtype)
-        self.dropout = Dropout(head_dropout, site=0, dtype=dtype)
-        self.logits = Dense(inputs=head_units, units=classes, key=random.fold_in(key, 1), dtype=dtype)
+        self.head = Dense(inputs=length, units=config.head_units, key=random.fold_in(key, 0), dtype=dtype)
+        self.dropout = Dropout(config.head_dropout, site=0, dtype=dtype)
+        self.logits = Dense(inputs=config.head_units, units=classes, key=random.fold_in(key, 1), dtype=dtype)
+        check_sites(self)
 
     def __call__(self, series: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         check_series(series, self.length, self.channels)
@@ -98,6 +120,36 @@ class TimeSeriesTransformer(Module):
         return maps
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WindowTransformerConfig(Config):
+    """What a `WindowTransformer` is made of.
+
+    Args:
+        window, stride: of the tokens, in time steps.
+        dropout: before the logits.
+        shift: greatest shift in training, as a share of the length.
+        formulation: of attention, see `MultiHeadAttention`.
+
+    Raises:
+        ValueError: for no blocks or heads, a width that is no multiple of the heads, a shift outside [0, 1).
+    """
+
+    window: int = 64
+    stride: int = 8
+    width: int = 64
+    blocks: int = 2
+    heads: int = 4
+    dropout: float = 0.3
+    shift: float = 0.1
+    formulation: str = "auto"
+
+    def __post_init__(self):
+        for field in ("blocks", "heads"):
+            self.check(field, getattr(self, field) >= 1, "at least 1")
+        self.check("width", self.width % self.heads == 0, f"a multiple of the {self.heads} heads")
+        self.check("shift", 0 <= self.shift < 1, "at least 0 and below 1, such as 0.1")
+
+
 class WindowTransformer(Module):
     """Series (B, T, 1) -> logits (B, classes): what system 4 needs for its attention to have something to mix.
 
@@ -110,61 +162,50 @@ class WindowTransformer(Module):
 
     Args:
         length: T.
-        window, stride: of the tokens, in time steps.
-        shift: greatest shift in training, as a share of the length.
-        dropout: before the logits.
-        formulation: of attention, see `MultiHeadAttention`.
 
     Raises:
-        ValueError: for sizes below 1, a window that is no multiple of the stride, a width that is odd or no multiple of
-            the heads, a rate or a shift outside [0, 1), a series of another length or with more than one channel.
+        ValueError: for sizes below 1, a window that is no multiple of the stride, a width that is odd, a rate outside
+            [0, 1), a series of another length or with more than one channel.
     """
 
     def __init__(
         self,
+        config: WindowTransformerConfig,
         *,
         key: tf.Tensor,
         length: int = 500,
         classes: int = 2,
-        window: int = 64,
-        stride: int = 8,
-        width: int = 64,
-        blocks: int = 2,
-        heads: int = 4,
-        dropout: float = 0.3,
-        shift: float = 0.1,
-        formulation: str = "auto",
         dtype: tf.DType = tf.float32,
     ):
         super().__init__()
-        for name, value in (("blocks", blocks), ("heads", heads)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if width % heads:
-            raise ValueError(f"width must be a multiple of the {heads} heads, got {width}")
-        if not 0 <= shift < 1:
-            raise ValueError(f"shift must be at least 0 and below 1, such as 0.1, got {shift}")
+        width = config.width
         self.length, self.dtype = length, dtype
-        self.shift = RandomShift(round(shift * length), site=0)
+        self.shift = RandomShift(round(config.shift * length), site=0)
         self.tokens = SeriesTokens(
-            length=length, window=window, stride=stride, width=width, key=random.fold_in(key, 0), dtype=dtype
+            length=length,
+            window=config.window,
+            stride=config.stride,
+            width=width,
+            key=random.fold_in(key, 0),
+            dtype=dtype,
         )
         self.blocks = [
             AttentionBlock(
                 width=width,
-                heads=heads,
-                key_dim=width // heads,
+                heads=config.heads,
+                key_dim=width // config.heads,
                 dropout=0.0,
                 site=10 * (i + 1),
-                formulation=formulation,
+                formulation=config.formulation,
                 key=random.fold_in(key, 10 + i),
                 dtype=dtype,
             )
-            for i in range(blocks)
+            for i in range(config.blocks)
         ]
         self.norm = LayerNorm(width=width, dtype=dtype)
-        self.dropout = Dropout(dropout, site=1, dtype=dtype)
+        self.dropout = Dropout(config.dropout, site=1, dtype=dtype)
         self.logits = Dense(inputs=width, units=classes, key=random.fold_in(key, 1), dtype=dtype)
+        check_sites(self)
 
     def __call__(self, series: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         check_series(series, self.length, 1)

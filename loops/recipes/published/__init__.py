@@ -78,4 +78,4 @@ def published_runs(recipe: Recipe) -> list[PublishedRun]:
 
 def _alike(recipe: Recipe, other: Recipe) -> bool:
     own, others = recipe.to_json(), other.to_json()
-    return all(own[name] == others[name] for name in own if name not in _NOT_OF_THE_CURVE)
+    return all(own.get(name) == others.get(name) for name in own | others if name not in _NOT_OF_THE_CURVE)

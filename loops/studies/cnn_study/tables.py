@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from loops import control, recipes
-from loops.run import disk
+from loops.run import disk, resume
 from loops.studies import study
 from loops.studies.cnn_study.findings import findings
 from loops.studies.cnn_study.rows import PROTOCOLS, RECIPE, ROWS, found
@@ -262,9 +262,9 @@ def common_changes(result: Result) -> dict[str, tuple[object, object]]:
     """Return field -> (here, published) of what a run changes beyond its row and protocol."""
     protocol, row = result.row.split("/")
     own = {"seed", "data", *HARMLESS, *PROTOCOLS[protocol], *ROWS[row].settings}
-    published = recipes.get(RECIPE).to_json()
-    ours = result.recipe.to_json()
-    return {f: (value, published[f]) for f, value in ours.items() if f not in own and value != published[f]}
+    published = recipes.get(RECIPE).changed(ROWS[row].settings.items())
+    pairs = resume.changes(published, result.recipe)
+    return {field: (ours, theirs) for field, (theirs, ours) in pairs.items() if field not in own}
 
 
 def _notes(lines: Sequence[Line]) -> list[str]:
