@@ -16,13 +16,13 @@ import tensorflow as tf
 
 from loops.devices.distribution import ONE_DEVICE, Devices
 from loops.health.diagnostics import Diagnostics
-from tfcore import random, replicas
+from tfcore import random
+from tfcore.context import current_share, for_xla
 from tfcore.layers.normalization import BatchNorm
 from tfcore.module import Module
 from tfcore.ops.losses import accuracy, cross_entropy_from_logits, top_k_accuracy
 from tfcore.optimizers.optimizer import Optimizer
 from tfcore.precision import LossScale, all_finite, statistics_dtype
-from tfcore.target import for_xla
 
 Step = Callable[..., tf.Tensor]
 Penalty = Callable[[], tf.Tensor | None]  # of the weights, (); None: nothing to add
@@ -112,7 +112,7 @@ def make_train_step(
     check_trace = _trace_guard("train step", shapes)
 
     def compute(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> Part:
-        share = replicas.current()
+        share = current_share()
         before = {} if loss_scale is None else {path: tf.identity(value) for path, value in statistics.items()}
         with _traced_for(xla):
             with tf.GradientTape() as tape:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.support.memory import HAS_PROC, measurer
 from tfcore import random
-from tfcore.interception import intercept
+from tfcore.context import intercept
 from tfcore.layers.attention import Attention, MultiHeadAttention
 from tfcore.ops.attention import FORMULATIONS, attend, attention_weights
 from tfcore.ops.attention_dropout import keep_all

@@ -22,8 +22,8 @@ from tests.support.divided import CASES, KEY, ten_steps
 from tests.support.one_device import assert_close, one_device
 from tests.support.runs import assert_same_state, new_run, state
 from tests.support.tiny import tiny_dataset
-from tfcore import random, replicas
-from tfcore.replicas import Share, share_of_batch
+from tfcore import random
+from tfcore.context import Share, current_share, share_of_batch
 
 ROOT = Path(__file__).parents[1]
 DATASET = tiny_dataset()
@@ -114,7 +114,7 @@ def test_bits_belong_to_the_example(xla):
     parts = [tf.function(lambda: draw(*share), jit_compile=xla)() for share in ((0, 3), (3, 2), (5, 2))]  # noqa: B023
     for expected, *found in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(tf.concat(found, axis=0), expected)
-    assert replicas.current() is None
+    assert current_share() is None
 
 
 def test_the_shares_cover_a_batch():

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from tests.support.build import build
 from tfcore import random
+from tfcore.context import intercept
 from tfcore.inspect.graph.calls import watch
-from tfcore.interception import intercept
 from tfcore.layers.dense import Dense
 from tfcore.layers.feedforward import Mlp
 from tfcore.models.perceiver import Perceiver

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfcore import random
+from tfcore.context import for_xla
 from tfcore.layers.activation import PRelu
 from tfcore.layers.attention import Projection
 from tfcore.layers.conv import Conv2D
@@ -14,7 +15,6 @@ from tfcore.layers.dense import Dense
 from tfcore.layers.patches import PatchEncoder
 from tfcore.ops.parameters import add_parameter, broadcast_parameter, multiply_parameter
 from tfcore.ops.pooling import global_average_pool
-from tfcore.target import for_xla
 
 HALVES = {tf.float16: 2.0**-11, tf.bfloat16: 2.0**-8}
 

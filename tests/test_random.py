@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.support.modes import MODES
 from tfcore import initializers, random
-from tfcore.target import for_xla
+from tfcore.context import for_xla
 
 SHAPES = [(5, 3), (11, 7, 5), (13,)]
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.support.build import build
 from tests.support.planted import KEY, Planted
-from tfcore.interception import intercept
+from tfcore.context import intercept
 from tfcore.layers.dense import Dense
 from tfcore.module import Module, module_scopes
 from tfcore.optimizers.optimizer import Adam
@@ -111,3 +111,20 @@ def test_updates_are_named_after_their_variable():
     assigned = {op.name.rpartition("/")[0] for op in graph.get_operations() if op.type == "AssignVariableOp"}
     assert assigned == {"", "update/parts/0/kernel", "update/parts/0/bias", "update/gain"}  # "": the count of updates
     assert module_scopes(graph)["update/parts/0/kernel"] == "parts/0"
+
+
+def test_a_call_by_super_is_no_call_of_its_own():
+    class Wider(Dense):
+        def __call__(self, x):
+            return super().__call__(x) + 1.0
+
+    layer, seen = Wider(inputs=7, units=3, key=KEY), []
+
+    def watch(callee, call, *args, **kwargs):
+        seen.append(callee)
+        return call(*args, **kwargs)
+
+    with intercept(watch):
+        names = _names(layer, tf.ones([5, 7]))
+    assert seen == [layer]
+    assert names and all(name.startswith("wider/") and name.count("/") == 1 for name in names)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfcore.context import for_xla, is_xla
 from tfcore.ops.pooling import max_pool
-from tfcore.target import for_xla, is_xla
 
 
 def _pool(x):

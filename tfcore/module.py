@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from tfcore.interception import interceptable_method
+from tfcore.context import through_interceptors
 
 
 class Module(tf.Module):
     """A tf.Module whose variables can be listed by path, in the order in which they were made.
 
     Paths are attribute names joined by '/', such as 'involutions/0/reduce/kernel'. They name weights in checkpoints,
-    parameter tables, reports and comparisons. Calls can be watched and changed (`tfcore.interception`), and in a
+    parameter tables, reports and comparisons. Calls can be watched and changed (`tfcore.context.intercept`), and in a
     graph the operations of a call are named after the module's path (`module_scopes`).
     """
 
     def __init_subclass__(cls, **settings):
         super().__init_subclass__(**settings)
         if "__call__" in vars(cls):
-            cls.__call__ = _named_method(interceptable_method(cls.__call__))
+            cls.__call__ = _watched_and_named(cls.__call__)
 
     def named_variables(self) -> dict[str, tf.Variable]:
         """Return all variables by path."""
@@ -55,15 +55,20 @@ _SCOPES = "tfcore_module_scopes"
 _tracing = threading.local()  # .scopes: {id of a module: (scope, path)}, inside of the outermost module being called
 
 
-def _named_method(method: Callable) -> Callable:
-    """Name the operations of a call after the module; eager code, which has no names, pays one look at the mode."""
+def _watched_and_named(method: Callable) -> Callable:
+    """Let interceptors see a call, and name its operations after the module; eager code has no names.
+
+    `super().__call__` is part of the call that is under way, and no call of its own.
+    """
 
     @functools.wraps(method)
     def wrapped(self, *args, **kwargs):
+        if type(self).__call__ is not wrapped:
+            return method(self, *args, **kwargs)
         if tf.executing_eagerly():
-            return method(self, *args, **kwargs)
+            return through_interceptors(self, functools.partial(method, self), args, kwargs)
         with _scope_of(self):
-            return method(self, *args, **kwargs)
+            return through_interceptors(self, functools.partial(method, self), args, kwargs)
 
     return wrapped
 

@@ -1,4 +1,6 @@
-"""Keys: every random number is a pure function of (seed, step, site), never of hidden state.
+"""Keys: every random number is a pure function of (seed, step, site), and of the example that it is for.
+
+Of the ambient (`tfcore.context`) only how the numbers are drawn depends, never which they are.
 
 A key is an int32 tensor of shape (2,). A run makes one from its seed, folds in the step, and each random layer folds
 in its own site number, so that a mask can be computed again anywhere: in the backward pass, after a restart, on
@@ -10,7 +12,7 @@ bit in eager, graph and XLA mode; TensorFlow's random *floats* are not (compiler
 
 import tensorflow as tf
 
-from tfcore import replicas, target
+from tfcore.context import current_share, is_xla, number
 
 ALGORITHM = "philox"  # the only generator that gives the same bits with and without XLA
 
@@ -35,7 +37,7 @@ def bits(key: tf.Tensor, shape) -> tf.Tensor:
 
 def _of_whole_batch(shape, draw) -> tf.Tensor:
     """draw(count) -> (count,), as numbers of a shape of which replicas may have a share."""
-    share, shape = replicas.current(), tf.convert_to_tensor(shape)
+    share, shape = current_share(), tf.convert_to_tensor(shape)
     if share is None:
         return tf.reshape(draw(tf.reduce_prod(shape)), shape)
     # All are drawn and some kept: a generator that is set forward gives other bits under XLA than without it.
@@ -50,7 +52,7 @@ def _draw(key: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     times slower than a single draw, which is known to start at 0: 2.4 million numbers in 20 to 40 ms against 3.6 (2
     cores of an AMD EPYC). So each has a size of its own there: the first bits of a longer draw are those of a shorter.
     """
-    drawn = count + 4 * target.number() if target.is_xla() else count  # the generator makes four at a time
+    drawn = count + 4 * number() if is_xla() else count  # the generator makes four at a time
     all_bits = tf.random.stateless_uniform([drawn], key, minval=None, maxval=None, dtype=tf.uint32, alg=ALGORITHM)
     return all_bits[:count]
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from loops.recipes.recipe import Recipe
-from tfcore.replicas import Share, share_of_batch
+from tfcore.context import Share, share_of_batch
 
 SUM = tf.distribute.ReduceOp.SUM
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -122,7 +122,7 @@ class MirroredDevices(Devices):
     def step(self, compute: Callable, update: Callable, check: Callable[..., None], *, xla: bool) -> Callable:
         """Return step(inputs, labels, ...) -> update(sum of compute(...) over all replicas).
 
-        compute(share of the inputs, share of the labels, ...): a nest of tensors; sees its `tfcore.replicas.Share`.
+        compute(share of the inputs, share of the labels, ...): a nest of tensors; sees its `tfcore.context.Share`.
         check(share of the inputs, labels, ...) is called when the step is traced. XLA compiles both parts, but not the
         sum between them: on CPUs it cannot.
         """

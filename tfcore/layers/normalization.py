@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfcore import replicas
+from tfcore.context import batch_mean
 from tfcore.module import Module
 from tfcore.ops.normalization import batch_norm, layer_norm, moments, moving_average
 from tfcore.precision import statistics_dtype, variable_dtype
@@ -13,7 +13,7 @@ class BatchNorm(Module):
 
     Training normalizes with the batch's own mean and population variance and moves the running statistics towards
     them; inference uses the running statistics. Where replicas divide the batch, each normalizes with the statistics of
-    its share, or, if they synchronize (`tfcore.replicas`), of the whole batch.
+    its share, or, if they synchronize (`tfcore.context`), of the whole batch.
 
     Weights: `gamma` (channels,) ones, `beta` zeros; not trained: `moving_mean` zeros, `moving_variance` ones.
 
@@ -42,7 +42,7 @@ class BatchNorm(Module):
     def __call__(self, x: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         x = tf.cast(x, statistics_dtype(self.dtype))
         if training:
-            mean, variance = moments(x, mean_of=replicas.batch_mean)  # (C,), (C,)
+            mean, variance = moments(x, mean_of=batch_mean)  # (C,), (C,)
             self.moving_mean.assign(moving_average(self.moving_mean, mean, self.momentum))
             self.moving_variance.assign(moving_average(self.moving_variance, variance, self.momentum))
         else:

@@ -42,10 +42,6 @@ class AttentionBlock(Module):
         )
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
-        return self.mixed(x, training=training, key=key)
-
-    def mixed(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
-        """Return x + attention(norm x), the only exchange between positions."""
         return x + self.attention(self.attention_norm(x), training=training, key=key)  # (B, T, width)
 
     def weights(self, x: tf.Tensor) -> tf.Tensor:
@@ -66,7 +62,7 @@ class PreNormBlock(AttentionBlock):
         self.feed_forward = feed_forward
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
-        x = self.mixed(x, training=training, key=key)  # (B, T, width)
+        x = super().__call__(x, training=training, key=key)  # (B, T, width): the only exchange between positions
         return x + self.feed_forward(self.feed_forward_norm(x), training=training, key=key)  # (B, T, width)
 
 

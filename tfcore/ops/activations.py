@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfcore.interception import interceptable
+from tfcore.context import interceptable
 from tfcore.ops.parameters import multiply_parameter
 
 

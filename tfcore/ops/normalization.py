@@ -11,7 +11,7 @@ import tensorflow as tf
 def moments(x: tf.Tensor, *, mean_of: Callable[..., tf.Tensor] = tf.reduce_mean) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and population variance over all axes but the last (algorithm 1, lines 1-2): (..., C) -> (C,), (C,).
 
-    `mean_of` (x, axis=) takes the means: over more examples than are here, it may be, as `tfcore.replicas.batch_mean`.
+    `mean_of` (x, axis=) takes the means: over more examples than are here, it may be, as `tfcore.context.batch_mean`.
     """
     axes = list(range(x.shape.rank - 1))
     mean = mean_of(x, axis=axes)  # (C,)

@@ -13,8 +13,8 @@ import operator
 
 import tensorflow as tf
 
+from tfcore.context import is_xla
 from tfcore.precision import statistics_dtype
-from tfcore.target import is_xla
 
 _ONES = 8  # rows of ones in a product
 _BLOCK, _MOST_BLOCKS = 2**16, 128  # elements of a block (256 KiB in float32); how many operations a sum may become

@@ -12,9 +12,9 @@ import functools
 
 import tensorflow as tf
 
+from tfcore.context import is_xla
 from tfcore.ops.patches import Window
 from tfcore.precision import statistics_dtype
-from tfcore.target import is_xla
 
 
 def max_pool(
@@ -30,7 +30,7 @@ def max_pool(
     On ties "tiles" sends the gradient to the window's first maximum in row-major order; TensorFlow's operation does
     the same for such windows, and leaves it open for others (its kernel and XLA differ).
 
-    `formulation`: "auto" takes "tiles" where the windows tile the image and XLA compiles (`tfcore.target`), and
+    `formulation`: "auto" takes "tiles" where the windows tile the image and XLA compiles (`tfcore.context`), and
     "tensorflow" elsewhere.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from tfcore.interception import intercept
+from tfcore.context import intercept
 from tfcore.module import Module
 
 # A tensor handed from call to call is recognised among the outputs of so many latest calls, which are kept for that.

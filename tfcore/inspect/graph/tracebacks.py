@@ -23,7 +23,7 @@ _WRAPPERS = tuple(
     os.path.join(_OWN, *path)
     for path in (
         ("module.py",),
-        ("interception.py",),
+        ("context.py",),
         ("inspect", "profile", "compiler.py"),
         ("inspect", "profile", "functions.py"),
     )
