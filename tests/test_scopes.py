@@ -1,4 +1,4 @@
-"""Names of a graph's operations: modules by their path, updates by their variable."""
+"""Names of a graph's operations: modules by their path, updates by their variable; what a module says of itself."""
 
 import pytest
 import tensorflow as tf
@@ -128,3 +128,21 @@ def test_a_call_by_super_is_no_call_of_its_own():
         names = _names(layer, tf.ones([5, 7]))
     assert seen == [layer]
     assert names and all(name.startswith("wider/") and name.count("/") == 1 for name in names)
+
+
+def test_a_repr_shows_the_sizes():
+    dense = Dense(inputs=7, units=3, key=KEY)
+    assert repr(dense) == "Dense(24 parameters, kernel (7, 3), bias (3,))"
+
+    class Stack(Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.layers = tf.Variable(1.0), [dense, {"last": dense}]
+
+    inner = "  layers/0: Dense(24 parameters, kernel (7, 3), bias (3,))"
+    lines = ["Stack(49 parameters, scale ())", inner, inner.replace("layers/0", "layers/1/last")]
+    assert repr(Stack()).splitlines() == lines
+    adam = build(Adam, {str(i): tf.Variable(tf.zeros([5])) for i in range(4)})
+    assert repr(adam) == (
+        "Adam(42 parameters, learning_rate (), iterations (), m/0 (5,), m/1 (5,), m/2 (5,), m/3 (5,), 4 more)"
+    )

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,17 @@ class Module(tf.Module):
         super().__init_subclass__(**settings)
         if "__call__" in vars(cls):
             cls.__call__ = _watched_and_named(cls.__call__)
+
+    def __repr__(self) -> str:
+        """Return the class, its parameters and their shapes and, line by line, the modules inside with theirs."""
+        count = sum(math.prod(variable.shape) for variable in self.named_variables().values())
+        parts = dict(_parts(self, ""))
+        shapes = [f"{path} {tuple(part.shape)}" for path, part in parts.items() if isinstance(part, tf.Variable)]
+        if len(shapes) > _SHOWN:
+            shapes[_SHOWN:] = [f"{len(shapes) - _SHOWN} more"]
+        modules = [f"\n{path}: {part!r}" for path, part in parts.items() if isinstance(part, Module)]
+        inside = "".join(modules).replace("\n", "\n  ")
+        return f"{type(self).__name__}({', '.join([f'{count:,} parameters', *shapes])}){inside}"
 
     def named_variables(self) -> dict[str, tf.Variable]:
         """Return all variables by path."""
@@ -51,6 +63,7 @@ def module_scopes(graph: tf.Graph) -> dict[str, str]:
     return dict(graph.get_collection(_SCOPES))
 
 
+_SHOWN = 6  # variables in a module's repr: an optimizer has several for each of its model's
 _SCOPES = "tfcore_module_scopes"
 _tracing = threading.local()  # .scopes: {id of a module: (scope, path)}, inside of the outermost module being called
 
@@ -127,6 +140,16 @@ def _walk_modules(value, path: str) -> Iterator[tuple[str, Module]]:
         yield path, value
     for name, child in _children(value):
         yield from _walk_modules(child, f"{path}/{name}" if path else str(name))
+
+
+def _parts(value, path: str) -> Iterator[tuple[str, object]]:
+    """The variables and modules of a module, those in its lists and dictionaries too, but none of theirs."""
+    for name, child in _children(value):
+        below = f"{path}/{name}" if path else str(name)
+        if isinstance(child, tf.Variable | Module):
+            yield below, child
+        else:
+            yield from _parts(child, below)
 
 
 def _children(value) -> Iterator[tuple[object, object]]:
