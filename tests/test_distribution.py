@@ -13,7 +13,6 @@ from loops import recipes
 from loops.devices import distribution
 from loops.evaluation import evaluate
 from loops.learner import prepare
-from loops.recipes.recipe import Recipe
 from loops.run import resume
 from loops.run.restore import restored_model
 from loops.run.runs import Run
@@ -137,7 +136,7 @@ def test_what_does_not_fit_is_refused_at_the_door(tmp_path, monkeypatch):
         recipe.changed([("sync_batch_norm", "true"), ("xla", "on")])
     with pytest.raises(ValueError, match="devices must be at least 1, got 0"):
         recipe.changed([("devices", "0")])
-    plain = Recipe(name="x", dataset="cifar10", epochs=3, batch_size=32)
+    plain = recipes.get("inn_cifar10")
     for field in ("devices", "workers"):
         changed = dataclasses.replace(plain, **{field: 2})
         with pytest.raises(ValueError, match=rf"{field} would change from 1 to 2: .*by --allow-change {field}"):
@@ -177,4 +176,4 @@ def test_tf_config_names_the_workers(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", f'{{"cluster": {WORKERS}, "task": {{"type": "worker", "index": 1}}}}')
     assert distribution.workers() == (2, 1)
     with pytest.raises(ValueError, match="a worker without GPUs is one device"):
-        distribution.start(Recipe(name="x", dataset="cifar10", epochs=3, batch_size=32, devices=2, workers=2))
+        distribution.start(dataclasses.replace(recipes.get("inn_cifar10"), devices=2, workers=2))
