@@ -159,10 +159,10 @@ def test_a_rival_has_as_many_parameters_and_takes_a_step(name, settings):
         assert abs(first - second).max() > 1e-3
 
 
-def test_a_recipe_without_a_rival_ends_in_one_line():
-    command = [sys.executable, "scripts/benchmark.py", "mlp_forda", "--against", "keras", "--set", "optimizer=rmsprop"]
-    answer = subprocess.run([*command, "--batch-size", "2"], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert answer.returncode == 2 and answer.stderr == "error: mlp_forda: no counterpart of optimizer rmsprop\n"
+def test_a_recipe_without_a_rival_ends_in_one_line(call):
+    arguments = ("mlp_forda", "--against", "keras", "--set", "optimizer=rmsprop", "--batch-size", 2)
+    code, _, error = call("benchmark", *arguments)
+    assert code == 2 and error == "error: mlp_forda: no counterpart of optimizer rmsprop\n"
 
 
 @pytest.mark.parametrize(

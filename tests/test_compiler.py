@@ -20,12 +20,15 @@ from tfcore.models.timeseries import TimeSeriesTransformer
 from tfcore.models.vit import VisionTransformer
 from tfcore.module import Module
 from tfcore.ops.attention_dropout import BLOCK
-from tfcore.optimizers.optimizer import Adam, AdamW
+from tfcore.optimizers.config import AdamConfig, AdamWConfig
+from tfcore.optimizers.optimizer import Adam, make_optimizer
+
+ADAM = AdamConfig()
 
 
-def _step(model: Module, optimizer=Adam, **settings):
-    built = optimizer(model.named_trainable_variables())
-    return make_train_step(model, built, Metrics(), key=KEY, **{"xla": True, **settings})
+def _step(model: Module, config: AdamConfig = ADAM, **settings):
+    optimizer = make_optimizer(model.named_trainable_variables(), config)
+    return make_train_step(model, optimizer, Metrics(), key=KEY, **{"xla": True, **settings})
 
 
 def _images(batch: int, size: int) -> tuple[tf.Tensor, ...]:
@@ -44,10 +47,6 @@ def _tiny_vit(**settings) -> VisionTransformer:
         "head_units": (11, 13),
     }
     return build(VisionTransformer, key=KEY, classes=3, **(sizes | settings))
-
-
-def _unscaled(variables):
-    return build(AdamW, variables, weight_decay=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +111,16 @@ def test_why_a_kernel_stands_alone(planted):
 
 @pytest.fixture(scope="module")
 def inn() -> StepReport:
-    return inspect_step(_step(build(Inn, key=KEY, image_size=8, classes=3, units=5)), *_images(13, 8), assignment=True)
+    return inspect_step(
+        _step(build(Inn, key=KEY, image_size=8, classes=3, units=5, formulation="shifted")),
+        *_images(13, 8),
+        assignment=True,
+    )
 
 
 @pytest.fixture(scope="module")
 def vit() -> StepReport:
-    return inspect_step(_step(_tiny_vit(), _unscaled), *_images(5, 12))
+    return inspect_step(_step(_tiny_vit(), AdamWConfig(weight_decay=1e-4)), *_images(5, 12))
 
 
 @pytest.mark.parametrize("name", ["inn", "vit"])
@@ -135,7 +138,7 @@ def test_almost_everything_has_a_layer_and_a_line(name, request):
 def test_loops_in_a_custom_gradient_have_their_layer():
     model = _tiny_vit(formulation="chunked", patch_size=1, blocks=1)
     assert model.tokens.patches.side**2 > BLOCK  # so that there is a loop
-    origins = GraphOrigins(_step(model, _unscaled).get_concrete_function(*_images(2, 12)))
+    origins = GraphOrigins(_step(model, AdamWConfig(weight_decay=1e-4)).get_concrete_function(*_images(2, 12)))
     products = {
         (origin.layer, origin.phase)
         for _, origin in origins.ops
@@ -145,7 +148,9 @@ def test_loops_in_a_custom_gradient_have_their_layer():
 
 
 def test_involution_gradients_have_their_layer_and_line():
-    origins = GraphOrigins(_step(build(Inn, key=KEY, image_size=8)).get_concrete_function(*_images(2, 8)))
+    origins = GraphOrigins(
+        _step(build(Inn, key=KEY, image_size=8, formulation="shifted")).get_concrete_function(*_images(2, 8))
+    )
     found = {origin.layer for _, origin in origins.ops if origin.op_type == "StridedSliceGrad"}
     assert {f"involutions/{i}" for i in range(3)} <= found
 

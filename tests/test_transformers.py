@@ -15,6 +15,7 @@ from tfcore.layers.tokens import ImageTokens
 from tfcore.models.perceiver import Perceiver
 from tfcore.models.vit import VisionTransformer
 from tfcore.ops.positions import fourier_features
+from tfcore.optimizers.config import AdamWConfig, LambConfig
 from tfcore.optimizers.optimizer import Lamb
 
 KEY = random.make_key(0)
@@ -36,17 +37,17 @@ def test_parameter_counts_are_the_published_ones(model, count):
 
 def test_recipes_are_the_published_ones():
     vit, perceiver = recipes.get("vit_cifar100"), recipes.get("perceiver_cifar100")
-    assert (vit.optimizer, vit.decay, vit.weight_decay, vit.learning_rate) == ("adamw", "unscaled", 1e-4, 1e-3)
+    assert vit.optimizer == AdamWConfig(learning_rate=1e-3, weight_decay=1e-4, decay="unscaled")
     assert (vit.epochs, vit.batch_size, vit.validation, vit.monitor) == (100, 256, 0.1, "val_accuracy")
-    assert (perceiver.optimizer, perceiver.weight_decay, perceiver.epsilon) == ("lamb", 1e-4, 1e-6)
+    assert perceiver.optimizer == LambConfig(learning_rate=1e-3, weight_decay=1e-4, epsilon=1e-6)
     assert (perceiver.epochs, perceiver.batch_size, perceiver.validation) == (50, 64, 0.1)
     assert (perceiver.plateau_patience, perceiver.plateau_factor, perceiver.stop_patience) == (3, 0.2, 15)
 
 
-@pytest.mark.parametrize(("build", "sizes"), ONE_BLOCK)
+@pytest.mark.parametrize(("kind", "sizes"), ONE_BLOCK)
 @pytest.mark.parametrize(("augmentation", "dtype"), [("chain", tf.float32), ("fused", tf.bfloat16)])
-def test_the_whole_train_step_compiles_with_xla(build, sizes, augmentation, dtype):
-    model = build(**sizes, augmentation=augmentation, key=KEY, dtype=dtype)
+def test_the_whole_train_step_compiles_with_xla(kind, sizes, augmentation, dtype):
+    model = build(kind, **sizes, augmentation=augmentation, key=KEY, dtype=dtype)
     metrics = Metrics(top_k=5)
     optimizer = build(Lamb, model.named_trainable_variables(), weight_decay=1e-4)
     step = make_train_step(model, optimizer, metrics, key=KEY, pixel_scale=1.0, xla=True)
@@ -58,9 +59,9 @@ def test_the_whole_train_step_compiles_with_xla(build, sizes, augmentation, dtyp
     assert [path for path in still if not path.endswith(WITHOUT_EFFECT)] == []
 
 
-@pytest.mark.parametrize(("build", "sizes"), ONE_BLOCK)
-def test_augmentation_and_dropout_are_equal_in_every_mode(build, sizes):
-    model = build(**sizes, key=KEY, dtype=tf.float64)
+@pytest.mark.parametrize(("kind", "sizes"), ONE_BLOCK)
+def test_augmentation_and_dropout_are_equal_in_every_mode(kind, sizes):
+    model = build(kind, **sizes, key=KEY, dtype=tf.float64)
     images = tf.cast(IMAGES, tf.float64)
 
     def run(images):
