@@ -178,6 +178,28 @@ class ReduceOnPlateau(_Control):
         return learning_rate
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Controls:
+    """All that decides between the epochs of a run."""
+
+    best: BestCheckpoint
+    stopping: EarlyStopping | None = None
+    plateau: ReduceOnPlateau | None = None
+
+    def state(self) -> dict[str, dict]:
+        """Return the states of those that are there, by name."""
+        return {name: machine.state() for name, machine in self._machines().items()}
+
+    def load_state(self, states: dict[str, dict]) -> None:
+        """Go on from a `state()`."""
+        for name, machine in self._machines().items():
+            machine.load_state(states[name])
+
+    def _machines(self) -> dict[str, _Control]:
+        machines = {"best": self.best, "stopping": self.stopping, "plateau": self.plateau}
+        return {name: machine for name, machine in machines.items() if machine is not None}
+
+
 def cosine_with_warmup(
     step: int, *, learning_rate: float, steps: int, warmup_steps: int = 0, final: float = 0.0
 ) -> float:

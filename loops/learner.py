@@ -1,11 +1,12 @@
 """What learns: a recipe's model with all that training changes, and the compiled steps over them."""
 
+import dataclasses
 import functools
 
 import numpy as np
 import tensorflow as tf
 
-from loops import control
+from loops.control import BestCheckpoint, Controls, EarlyStopping, ReduceOnPlateau, cosine_with_warmup, mode_of
 from loops.data.dataset import Dataset, Split
 from loops.data.pipeline import check, first, hold_out, shuffled, steps_per_epoch, train_places
 from loops.devices.distribution import ONE_DEVICE, Devices
@@ -15,11 +16,29 @@ from loops.health.diagnostics import Diagnostics
 from loops.recipes.recipe import Recipe
 from loops.run import checkpoint
 from loops.run.restore import LAYERS, fresh_model
+from loops.run.resume import Progress
 from loops.steps import Metrics, Step, make_evaluation_step, make_train_step, measure_modes, repeated
 from tfcore import random
 from tfcore.module import Module
 from tfcore.optimizers.optimizer import Optimizer, make_optimizer
-from tfcore.precision import POLICIES, LossScale
+from tfcore.precision import POLICIES, UNSCALED, LossScale
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """A train step, compiled by XLA or not.
+
+    Attributes:
+        step: see `make_train_step`.
+        xla: on or off.
+        seconds: of a step, on and off; {} where XLA cannot compile it, None where nothing was measured.
+        reason: why this one was taken, in words.
+    """
+
+    step: Step
+    xla: str
+    seconds: dict[str, float] | None = None
+    reason: str = ""
 
 
 class Learner:
@@ -39,7 +58,7 @@ class Learner:
         with devices.scope():
             self.model, self.optimizer, self.steps_per_epoch = prepare(recipe, dataset)
             self.metrics, self.val_metrics = Metrics(recipe.top_k), Metrics(recipe.top_k)
-            self.loss_scale = LossScale() if POLICIES[recipe.precision].scaled else None
+            self.loss_scale = LossScale() if POLICIES[recipe.precision].scaled else UNSCALED
             self.diagnostics = Diagnostics(self.model) if recipe.diagnostics else None
         self.penalty = functools.partial(recipe.penalty, self.model)
         parts = {
@@ -91,11 +110,9 @@ class Learner:
 
         return repeated(scheduled)
 
-    def batches(self, places: np.ndarray, *, step: int, epoch: int, examples: int) -> tuple[tf.Tensor, ...]:
-        """Return what one of `calls` takes: the batches at the places (k, B), which are the run's from `step` on.
-
-        `examples`: how many of the epoch come before.
-        """
+    def batches(self, places: np.ndarray, progress: Progress) -> tuple[tf.Tensor, ...]:
+        """Return what one of `calls` takes: the batches at the places (k, B), the run's next ones after `progress`."""
+        epoch, step, examples = progress.epoch, progress.step, progress.examples
         if self.recipe.steps_per_call == 1:
             self.set_learning_rate(epoch, examples)
             return (*self.train_feed(places[0]), tf.constant(step, tf.int64))
@@ -111,31 +128,30 @@ class Learner:
             return None
         return refusal_of_xla(step, *self._first_batch(), tf.constant(0, tf.int64))
 
-    def measure_xla(self, shapes: int = 2) -> tuple[Step, str, dict[str, float], str]:
-        """Return (the faster train step, its mode on or off, seconds of a step by mode, the reason in words).
+    def measure_xla(self, shapes: int = 2) -> Mode:
+        """Return the faster train step; the one without XLA where XLA cannot compile it.
 
-        Off, without seconds, where XLA cannot compile the step. The measured steps never happened.
+        The measured steps never happened.
         """
         fresh = checkpoint.capture(self.parts)
-        steps = {mode: self.train_step(xla=mode == "on", shapes=shapes) for mode in ("off", "on")}
+        steps = {xla: self.train_step(xla=xla == "on", shapes=shapes) for xla in ("off", "on")}
         if refusal := self.refusal_of_xla(steps["off"]):
-            return steps["off"], "off", {}, refusal
+            return Mode(steps["off"], "off", {}, refusal)
         seconds = measure_modes(steps, self._first_batch())
         # The mean over the workers: one choice for all of them.
         total = self.devices.sum(list(seconds.values()))
-        seconds = {mode: value / self.devices.workers for mode, value in zip(seconds, total, strict=True)}
+        seconds = {xla: value / self.devices.workers for xla, value in zip(seconds, total, strict=True)}
         checkpoint.restore(self.parts, fresh, "the state before them")
-        mode = min(seconds, key=seconds.get)
-        return steps[mode], mode, seconds, ", ".join(f"{name} {1000 * s:.1f} ms a step" for name, s in seconds.items())
+        xla = min(steps, key=lambda xla: seconds[xla])
+        reason = ", ".join(f"{name} {1000 * value:.1f} ms a step" for name, value in seconds.items())
+        return Mode(steps[xla], xla, seconds, reason)
 
     def step_seconds(self) -> float:
         """Return the seconds of a train step in the recipe's mode of XLA, auto in the faster one. It does train."""
-        if self.recipe.xla == "auto":
-            _, _, seconds, _ = self.measure_xla()
-            if seconds:
-                return min(seconds.values())
-        mode = "on" if self.recipe.xla == "on" else "off"
-        return measure_modes({mode: self.train_step(xla=mode == "on")}, self._first_batch())[mode]
+        if self.recipe.xla == "auto" and (seconds := self.measure_xla().seconds):
+            return min(seconds.values())
+        xla = "on" if self.recipe.xla == "on" else "off"
+        return measure_modes({xla: self.train_step(xla=xla == "on")}, self._first_batch())[xla]
 
     def _first_batch(self) -> tuple[tf.Tensor, tf.Tensor]:
         recipe = self.recipe
@@ -159,22 +175,18 @@ class Learner:
         return _cosine(self.recipe, place, self.steps_per_epoch)
 
 
-def make_controls(
-    recipe: Recipe,
-) -> dict[str, control.BestCheckpoint | control.EarlyStopping | control.ReduceOnPlateau]:
-    """Return what decides between the epochs: "best" always, "stopping" and "plateau" where the recipe has them.
+def make_controls(recipe: Recipe) -> Controls:
+    """Return what decides between the epochs.
 
     Raises:
         ValueError: for a negative patience, or a factor outside (0, 1).
     """
-    mode = control.mode_of(recipe.monitor)
-    controls = {"best": control.BestCheckpoint(mode=mode)}
+    mode, stopping, plateau = mode_of(recipe.monitor), None, None
     if recipe.stop_patience is not None:
-        controls["stopping"] = control.EarlyStopping(mode=mode, patience=recipe.stop_patience)
+        stopping = EarlyStopping(mode=mode, patience=recipe.stop_patience)
     if recipe.plateau_patience is not None:
-        settings = {"factor": recipe.plateau_factor, "patience": recipe.plateau_patience}
-        controls["plateau"] = control.ReduceOnPlateau(mode="min", **settings)
-    return controls
+        plateau = ReduceOnPlateau(mode="min", factor=recipe.plateau_factor, patience=recipe.plateau_patience)
+    return Controls(best=BestCheckpoint(mode=mode), stopping=stopping, plateau=plateau)
 
 
 def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split]:
@@ -224,7 +236,7 @@ def check_division(recipe: Recipe, *divided: Split) -> None:
 
 
 def _cosine(recipe: Recipe, step: int, per_epoch: int) -> float:
-    return control.cosine_with_warmup(
+    return cosine_with_warmup(
         step,
         learning_rate=recipe.optimizer.learning_rate,
         steps=recipe.epochs * per_epoch,

@@ -1,7 +1,8 @@
 """The compiled inner step: forward, tape, loss, loss scale, update, metrics, all in one `tf.function`.
 
-It is written as two parts: what is computed from examples, and what is done with it. Where several devices divide a
-batch, each computes its share, the parts are summed over all, and each does the same with the sum.
+It is written as two parts: what is computed from examples, and what is done with it. On one device they follow each
+other. Where several devices divide a batch, each computes its share, the parts are summed over all, and each does the
+same with the sum (`loops/devices/distribution.py`).
 """
 
 import contextlib
@@ -10,21 +11,21 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from loops.devices.distribution import ONE_DEVICE, Devices
 from loops.health.diagnostics import Diagnostics
 from tfcore import random
-from tfcore.context import current_share, for_xla
+from tfcore.context import for_xla, part_of_mean
 from tfcore.layers.normalization import BatchNorm
 from tfcore.module import Module
 from tfcore.ops.losses import accuracy, cross_entropy_from_logits, top_k_accuracy
 from tfcore.optimizers.optimizer import Optimizer
-from tfcore.precision import LossScale, all_finite, statistics_dtype
+from tfcore.precision import UNSCALED, Unscaled, all_finite, statistics_dtype
 
-Step = Callable[..., tf.Tensor]
+Step = Any  # a tf.function; on several devices, or for several steps in a call, a function around one
 Penalty = Callable[[], tf.Tensor | None]  # of the weights, (); None: nothing to add
 
 
@@ -79,8 +80,7 @@ class Part(NamedTuple):
     loss: tf.Tensor  # (), the mean over the batch, with its penalty and loss scale
     gradients: dict[str, tf.Tensor]  # of this loss
     sums: dict[str, tf.Tensor]  # of `Metrics`
-    statistics: dict[str, tf.Tensor]  # running ones that each share has moved by itself, times the share's weight
-    before: dict[str, tf.Tensor]  # the running ones as they were, times the share's weight; {} without loss scale
+    kept: dict[str, tf.Tensor]  # what the loss scale keeps of the running statistics
 
 
 def make_train_step(
@@ -89,7 +89,7 @@ def make_train_step(
     metrics: Metrics,
     *,
     key: tf.Tensor,
-    loss_scale: LossScale | None = None,
+    loss_scale: Unscaled = UNSCALED,
     penalty: Penalty = lambda: None,
     diagnostics: Diagnostics | None = None,
     pixel_scale: float = 255.0,
@@ -108,68 +108,32 @@ def make_train_step(
     Raises:
         RuntimeError: from a call that would trace the step once more, or for an argument that is no tensor.
     """
-    variables, statistics = model.named_trainable_variables(), _running_statistics(model)
-    check_trace = _trace_guard("train step", shapes)
+    variables, running = model.named_trainable_variables(), _running_statistics(model)
 
     def compute(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> Part:
-        share = current_share()
-        before = {} if loss_scale is None else {path: tf.identity(value) for path, value in statistics.items()}
+        kept = loss_scale.keep(running)
         with _traced_for(xla):
             with tf.GradientTape() as tape:
                 logits = model(to_floats(inputs, pixel_scale), training=True, key=random.fold_in(key, number))
                 logits = tf.cast(logits, statistics_dtype(logits.dtype))  # (B, classes)
                 losses = _add(penalty(), cross_entropy_from_logits(labels, logits))  # (B,)
-                loss = tf.reduce_mean(losses)
-                if share is not None:
-                    loss *= share.weight
-                if loss_scale is not None:
-                    loss *= loss_scale.scale
+                loss = loss_scale.scaled(part_of_mean(tf.reduce_mean(losses)))  # ()
             # Zeros for a variable that the loss does not depend on, such as those of a branch that is skipped.
             zero = tf.UnconnectedGradients.ZERO
-            found = tape.gradient(loss, list(variables.values()), unconnected_gradients=zero)
-        divided = {} if share is None or share.sum is not None else statistics
-        weight = 1.0 if share is None else share.weight
-        return Part(
-            loss=loss,
-            gradients=dict(zip(variables, found, strict=True)),
-            sums=metrics.sums(labels, logits, losses),
-            statistics={path: variable * weight for path, variable in divided.items()},
-            before={path: value * weight for path, value in before.items()},
-        )
+            gradients = tape.gradient(loss, list(variables.values()), unconnected_gradients=zero)
+        return Part(loss, dict(zip(variables, gradients, strict=True)), metrics.sums(labels, logits, losses), kept)
 
     def update(part: Part) -> tf.Tensor:
-        gradients = part.gradients
-        if loss_scale is not None:
-            gradients = loss_scale.unscale(gradients)
+        gradients = loss_scale.unscale(part.gradients)
         if diagnostics is not None:
             diagnostics.update(gradients)
-        sound = finite = all_finite({**gradients, "loss": part.loss})
-        if loss_scale is None:
-            optimizer.apply(gradients)
-        else:
-            sound = finite | (loss_scale.scale > loss_scale.floor)
-            optimizer.apply(gradients, condition=finite)
-            loss_scale.update(finite)
-        sums = part.sums
-        if loss_scale is not None:  # a batch that overflows on the way forward has no loss to be counted
-            counted = tf.math.is_finite(sums["loss"])
-            sums = {name: tf.where(counted, value, tf.zeros_like(value)) for name, value in sums.items()}
-        metrics.add(sums)
-        for path, value in part.statistics.items():
-            statistics[path].assign(value)
-        for path, value in part.before.items():  # a step that is skipped leaves nothing behind
-            statistics[path].assign(tf.where(finite, statistics[path], value))
-        return sound
+        finite = all_finite({**gradients, "loss": part.loss})
+        optimizer.apply(gradients, condition=loss_scale.condition(finite))
+        metrics.add(loss_scale.counted(part.sums))
+        loss_scale.put_back(running, part.kept, finite)
+        return loss_scale.update(finite)
 
-    if devices.replicas > 1:
-        return devices.step(compute, update, check_trace, xla=xla)
-
-    @tf.function(jit_compile=xla, autograph=False)
-    def train_step(inputs: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        check_trace(inputs, labels, number)
-        return update(compute(inputs, labels, number))
-
-    return train_step
+    return devices.step(compute, update, _trace_guard("train step", shapes), moved=running, xla=xla)
 
 
 def make_evaluation_step(
@@ -181,29 +145,22 @@ def make_evaluation_step(
     xla: bool = False,
     devices: Devices = ONE_DEVICE,
 ) -> Step:
-    """Return step(inputs, labels) -> logits (B, classes) in float32, adding the batch to `metrics`.
+    """Return step(inputs, labels) -> () int64: how many examples it has added to `metrics`.
 
-    With several `devices`, inputs are what their `place` returns, and there are no logits, which would lie on each.
+    With several `devices`, inputs are what their `place` returns.
     """
-    check_trace = _trace_guard("evaluation step")
 
-    def compute(inputs: tf.Tensor, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def compute(inputs: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         with _traced_for(xla):
             logits = model(to_floats(inputs, pixel_scale), training=False)  # (B, classes)
         logits = tf.cast(logits, statistics_dtype(logits.dtype))
-        return metrics.sums(labels, logits, _add(penalty(), cross_entropy_from_logits(labels, logits))), logits
+        return metrics.sums(labels, logits, _add(penalty(), cross_entropy_from_logits(labels, logits)))
 
-    if devices.replicas > 1:
-        return devices.step(lambda *batch: compute(*batch)[0], metrics.add, check_trace, xla=xla)
-
-    @tf.function(jit_compile=xla, autograph=False)
-    def evaluation_step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        check_trace(inputs, labels)
-        sums, logits = compute(inputs, labels)
+    def update(sums: dict[str, tf.Tensor]) -> tf.Tensor:
         metrics.add(sums)
-        return logits
+        return sums["examples"]
 
-    return evaluation_step
+    return devices.step(compute, update, _trace_guard("evaluation step"), moved={}, xla=xla)
 
 
 def repeated(step: Step) -> Step:

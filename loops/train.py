@@ -4,20 +4,25 @@ import json
 import math
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 from tqdm import tqdm
 
 from loops.data.dataset import Dataset
 from loops.data.pipeline import evaluation_places, train_places
 from loops.devices.distribution import ONE_DEVICE, Devices
-from loops.devices.throughput import Clock, format_row
+from loops.devices.throughput import format_row
 from loops.evaluation import evaluate
 from loops.health.numerics import Watch
-from loops.learner import Learner, make_controls
-from loops.run import checkpoint, disk, resume, runs
+from loops.learner import Learner, Mode, make_controls
+from loops.run import checkpoint, disk, runs
+from loops.run.resume import Start, changes, check_labels, find_start, record
 from loops.run.runs import Run, sole_owner
-from loops.run.signals import Interrupted, interruption
+from loops.run.signals import Asked, interruption
+from loops.run.signals import Interrupted as Interrupted  # which `train` raises
+from loops.state import TrainingState
+
+Report = Callable[[str], None]  # called with a line of text
+Follow = Callable[[list[dict]], None]  # called with the history's rows
 
 
 def train(
@@ -25,8 +30,8 @@ def train(
     dataset: Dataset,
     *,
     resume: bool = False,
-    report: Callable[[str], None] = lambda line: None,
-    follow: Callable[[list[dict]], None] = lambda history: None,
+    report: Report = lambda line: None,
+    follow: Follow = lambda history: None,
     devices: Devices = ONE_DEVICE,
 ) -> dict:
     """Train the run's recipe on `dataset` and return the summary (also in the run's summary.json).
@@ -68,202 +73,225 @@ def train(
             return _train(run, dataset, resume, report, follow, devices)
 
 
-def _train(run: Run, dataset: Dataset, resumed: bool, report: Callable, follow: Callable, devices: Devices) -> dict:
+def _train(run: Run, dataset: Dataset, resumed: bool, report: Report, follow: Follow, devices: Devices) -> dict:
     recipe = run.recipe
 
     # Where to go on, and with what other settings: asked for, and checked, by the caller.
-    start = resume.find_start(run, report) if resumed else None
+    start = find_start(run, report) if resumed else None
     environment = run.read_json("environment.json") if resumed or devices.is_chief else {}
-    changes = resume.changes(Run.open(run.folder).recipe, recipe) if resumed else {}
+    changed = changes(Run.open(run.folder).recipe, recipe) if resumed else {}
     labels_crc32 = zlib.crc32(dataset.train.labels.tobytes())
-    resume.check_labels(environment, labels_crc32, dataset.source)
+    check_labels(environment, labels_crc32, dataset.source)
     devices.agree(
         settings=zlib.crc32(json.dumps(recipe.to_json() | {"data": None}).encode()),
         data=labels_crc32,
-        checkpoint=start[2]["step"] if start is not None else 0,
+        checkpoint=start.progress.step if start is not None else 0,
     )
 
-    # Model and state: everything that a checkpoint must hold hangs in `learner.parts`, `controls` or `progress`.
+    # Model and state, and how its steps are computed.
     learner = Learner(recipe, dataset, devices)
-    optimizer, loss_scale, diagnostics = learner.optimizer, learner.loss_scale, learner.diagnostics
-    per_epoch = learner.steps_per_epoch
-    controls = make_controls(recipe)
-    best, stopping, plateau = controls["best"], controls.get("stopping"), controls.get("plateau")
-    progress = {"epoch": 0, "step": 0, "examples": 0}  # examples: of the open epoch
-    clock = Clock()
+    measured_before = None if "xla" in changed else environment.get("xla")
+    mode = choose_mode(learner, start, measured_before, report)
+    environment |= facts(mode, dataset, devices) | {"labels_crc32": labels_crc32}
+    state = TrainingState(
+        run,
+        learner,
+        train_call=learner.calls(mode.step),
+        evaluation_step=learner.evaluation_step(xla=mode.xla == "on"),
+        controls=make_controls(recipe),
+        watch=Watch(run),
+    )
 
-    # Compiled or not: measured once, on this machine, before the first step; a resumed run keeps the choice.
+    # Resume. Files after the restored state: a checkpoint that does not fit changes nothing.
+    if start is not None:
+        state.go_on_from(start)
+    if devices.is_chief:
+        record(run, environment, runs.environment(), changed, state.progress.step)
+    if state.history:
+        follow(state.history)
+
+    # Epochs.
+    with interruption() as asked:
+        while not state.ended:
+            result = train_epoch(state, asked) | validate(state, asked)
+            end_epoch(state, result)
+            follow(state.history)
+            report(format_row(state.history[-1], recipe.epochs))
+
+    # Summary.
+    summary = summarize(state, dataset, report)
+    if devices.is_chief:
+        run.write_json("summary.json", summary)
+    devices.wait()
+    return summary
+
+
+def choose_mode(learner: Learner, start: Start | None, measured_before: str | None, report: Report) -> Mode:
+    """Return the train step, compiled by XLA or not as the recipe says; auto is measured once, and kept.
+
+    `measured_before`: what the run's earlier steps were, on or off.
+
+    Raises:
+        ValueError: if XLA is to compile a step that it cannot.
+    """
+    recipe = learner.recipe
     # The batch, an epoch's last, smaller one, and the last one of an epoch in which the batch size was changed.
-    shapes = 3 if start is not None and start[2]["examples"] % recipe.batch_size else 2
-
+    shapes = 3 if start is not None and start.progress.examples % recipe.batch_size else 2
     xla = recipe.xla
-    if xla == "auto" and "xla" not in changes:
-        xla = environment.get("xla", xla)
-    if xla == "auto" and recipe.sync_batch_norm and devices.replicas > 1:
+    if xla == "auto" and measured_before is not None:
+        xla = measured_before
+    if xla == "auto" and recipe.sync_batch_norm and learner.devices.replicas > 1:
         xla = "off"  # its sums over the devices cannot be compiled
     if xla == "auto":
-        train_step, xla, seconds, why = learner.measure_xla(shapes)
-        environment["xla_measured_ms"] = {mode: round(1000 * value, 2) for mode, value in seconds.items()}
-        report(f"xla {xla}: {why}")
-    else:
-        train_step = learner.train_step(xla=xla == "on", shapes=shapes)
-        if xla == "on" and (refusal := learner.refusal_of_xla(train_step)):
-            raise ValueError(f"{refusal}; or --resume --xla off --allow-change xla")
-    train_call, evaluation_step = learner.calls(train_step), learner.evaluation_step(xla=xla == "on")
-    environment |= {
-        "xla": xla,
+        mode = learner.measure_xla(shapes)
+        report(f"xla {mode.xla}: {mode.reason}")
+        return mode
+    step = learner.train_step(xla=xla == "on", shapes=shapes)
+    if xla == "on" and (refusal := learner.refusal_of_xla(step)):
+        raise ValueError(f"{refusal}; or --resume --xla off --allow-change xla")
+    return Mode(step, xla)
+
+
+def facts(mode: Mode, dataset: Dataset, devices: Devices) -> dict:
+    """Return what the run's environment.json says of its steps, its data and its devices."""
+    measured = {}
+    if mode.seconds is not None:
+        measured["xla_measured_ms"] = {name: round(1000 * value, 2) for name, value in mode.seconds.items()}
+    return measured | {
+        "xla": mode.xla,
         "data": dataset.source,
-        "labels_crc32": labels_crc32,
         "class_names": list(dataset.class_names),
         "input_shape": list(dataset.sizes.input_shape),
         "replicas": devices.replicas,
         "workers": devices.workers,
     }
 
-    # Resume. Files after the restored state: a checkpoint that does not fit changes nothing.
-    history: list[dict] = []
-    if start is not None:
-        path, arrays, meta, history = start
-        resume.restore(learner.parts, arrays, path)
-        progress = {name: meta[name] for name in progress}
-        clock.load_state(meta["clock"])
-        for name, machine in controls.items():
-            machine.load_state(meta["controls"][name])
-    if devices.is_chief:
-        resume.record(run, environment, runs.environment(), changes, progress["step"])
-    if history:
-        follow(history)
 
-    watch = Watch(run)
+def train_epoch(state: TrainingState, asked: Asked) -> dict[str, float]:
+    """Take all steps of an epoch, or those that are left of it, and return its metrics."""
+    learner, progress, clock, recipe = state.learner, state.progress, state.clock, state.run.recipe
+    clock.start()
+    if progress.examples == 0:  # else the run was stopped inside the epoch
+        learner.start_epoch()
+    calls = train_places(
+        len(learner.train_split),
+        recipe.batch_size,
+        seed=recipe.seed,
+        epoch=progress.epoch,
+        start=progress.examples,
+        steps_per_call=recipe.steps_per_call,
+        step=progress.step,
+        pause=recipe.checkpoint_steps,
+    )
+    bar = tqdm(
+        desc=f"epoch {progress.epoch + 1}/{recipe.epochs}",
+        total=learner.steps_per_epoch,
+        initial=progress.examples // recipe.batch_size,
+        unit="step",
+        leave=False,
+        disable=None if learner.devices.is_chief else True,
+    )
+    with bar:
+        for places in calls:  # (k, B): of k steps
+            steps, batch_size = places.shape
+            batches = learner.batches(places, progress)
+            clock.lap("data")
+            state.watch.add(progress.epoch, progress.step, state.train_call(*batches))
+            clock.lap_steps(steps, batch_size, wait=learner.metrics.loss.numpy)
+            progress.step += steps
+            progress.examples += places.size
+            bar.update(steps)
+            state.stop_if_asked(asked)
+            if recipe.checkpoint_steps is not None and progress.step % recipe.checkpoint_steps == 0:
+                clock.lap("rest")
+                state.save_step()
+                clock.lap("rest")
+    state.watch.check()
+    result = learner.metrics.result()  # waits for the device
+    clock.lap("compute")
+    return result
 
-    def save(path: Path) -> None:
-        watch.check()
-        states = {name: machine.state() for name, machine in controls.items()}
-        arrays = checkpoint.capture(learner.parts)
-        checkpoint.check_finite(arrays, path)
-        if devices.is_chief:
-            checkpoint.save(path, arrays, {**progress, "controls": states, "clock": clock.state()})
 
-    def save_checkpoint() -> None:
-        path = checkpoint.step_path(run.checkpoints, progress["step"])
-        save(path)
-        if devices.is_chief:
-            checkpoint.prune(run.checkpoints, recipe.keep_checkpoints, newest=path)
+def validate(state: TrainingState, asked: Asked) -> dict[str, float]:
+    """Return the metrics of the validation split, their names beginning with val_."""
+    learner = state.learner
+    learner.val_metrics.reset()
+    for places in evaluation_places(len(learner.validation_split), learner.recipe.batch_size):
+        state.evaluation_step(*learner.validation_feed(places))
+        state.stop_if_asked(asked)
+    return {f"val_{name}": value for name, value in learner.val_metrics.result().items()}
 
-    def stop_if_asked() -> None:
-        number = devices.asked(asked.number)
-        if number is not None:
-            clock.lap("rest")
-            save_checkpoint()
-            devices.wait()
-            raise Interrupted(number)
 
-    # Epochs.
-    with interruption() as asked:
-        while progress["epoch"] < recipe.epochs and not (stopping and stopping.stopped):
-            clock.start()
-            done = progress["examples"]  # of this epoch, from a run that was stopped inside it
-            if done == 0:
-                learner.start_epoch()
-            calls = train_places(
-                len(learner.train_split),
-                recipe.batch_size,
-                seed=recipe.seed,
-                epoch=progress["epoch"],
-                start=done,
-                steps_per_call=recipe.steps_per_call,
-                step=progress["step"],
-                pause=recipe.checkpoint_steps,
-            )
-            title = f"epoch {progress['epoch'] + 1}/{recipe.epochs}"
-            steps = {"total": per_epoch, "initial": done // recipe.batch_size, "unit": "step"}
-            with tqdm(desc=title, leave=False, disable=None if devices.is_chief else True, **steps) as bar:
-                for places in calls:  # (k, B): of k steps
-                    batches = learner.batches(places, **progress)
-                    clock.lap("data")
-                    watch.add(progress["epoch"], progress["step"], train_call(*batches))
-                    clock.lap_steps(*places.shape, wait=learner.metrics.loss.numpy)
-                    progress["step"] += len(places)
-                    progress["examples"] += places.size
-                    bar.update(len(places))
-                    stop_if_asked()
-                    if recipe.checkpoint_steps is not None and progress["step"] % recipe.checkpoint_steps == 0:
-                        clock.lap("rest")
-                        save_checkpoint()
-                        clock.lap("rest")
-            watch.check()
-            result = learner.metrics.result()  # waits for the device
-            clock.lap("compute")
+def end_epoch(state: TrainingState, result: dict[str, float]) -> None:
+    """Decide what follows from an epoch's metrics, add its row to the history, and save.
 
-            # Evaluation.
-            learner.val_metrics.reset()
-            for places in evaluation_places(len(learner.validation_split), recipe.batch_size):
-                evaluation_step(*learner.validation_feed(places))
-                stop_if_asked()
-            result |= {f"val_{name}": value for name, value in learner.val_metrics.result().items()}
+    History first, best checkpoint second, checkpoint last: stopped in between, the epoch is done again.
+    """
+    run, learner, progress, controls = state.run, state.learner, state.progress, state.controls
+    progress.epoch += 1
+    progress.examples = 0
+    state.clock.lap("rest")
+    row = epoch_row(state, result)
+    state.clock.reset()
+    state.history.append(row)
+    if learner.devices.is_chief:
+        run.write_history(state.history)
+    is_best = controls.best.update(row[run.recipe.monitor], progress.epoch)
+    if controls.stopping is not None:
+        controls.stopping.update(row[run.recipe.monitor], progress.epoch)
+    if controls.plateau is not None:
+        learner.optimizer.learning_rate.assign(controls.plateau.update(row["val_loss"], row["learning_rate"]))
+    if is_best:
+        state.save(run.best)
+    state.save_step()
 
-            # History first, best checkpoint second, checkpoint last: stopped in between, the epoch is done again.
-            progress["epoch"] += 1
-            clock.lap("rest")
-            times = clock.columns(per_epoch, len(learner.train_split))
-            row = {
-                "epoch": progress["epoch"],
-                "seconds": times["seconds"],
-                "steps_per_second": times["steps_per_second"],
-                "learning_rate": float(optimizer.learning_rate.numpy()),
-                **result,
-            }
-            if loss_scale is not None:
-                row |= {
-                    "loss_scale": float(loss_scale.scale.numpy()),
-                    "skipped_steps": int(loss_scale.skipped_steps.numpy()),
-                }
-            row |= {name: value for name, value in times.items() if name not in row}
-            if diagnostics is not None:
-                row |= diagnostics.result()
-            progress["examples"] = 0
-            clock.reset()
-            history.append(row)
-            if devices.is_chief:
-                run.write_history(history)
-            is_best = best.update(row[recipe.monitor], progress["epoch"])
-            if stopping is not None:
-                stopping.update(row[recipe.monitor], progress["epoch"])
-            if plateau is not None:
-                optimizer.learning_rate.assign(plateau.update(row["val_loss"], row["learning_rate"]))
-            if is_best:
-                save(run.best)
-            save_checkpoint()
-            follow(history)
-            report(format_row(row, recipe.epochs))
 
-    # Summary.
+def epoch_row(state: TrainingState, result: dict[str, float]) -> dict:
+    """Return the row of the history of the epoch that has ended."""
+    learner = state.learner
+    times = state.clock.columns(learner.steps_per_epoch, len(learner.train_split))
+    row = {
+        "epoch": state.progress.epoch,
+        "seconds": times["seconds"],
+        "steps_per_second": times["steps_per_second"],
+        "learning_rate": float(learner.optimizer.learning_rate.numpy()),
+        **result,
+        **learner.loss_scale.columns(),
+    }
+    row |= {name: value for name, value in times.items() if name not in row}
+    return row | (learner.diagnostics.result() if learner.diagnostics is not None else {})
+
+
+def summarize(state: TrainingState, dataset: Dataset, report: Report) -> dict:
+    """Return what the run has come to.
+
+    Where a share of the train set validated, with the test split's metrics by the best epoch's weights.
+    """
+    run, learner, history, recipe = state.run, state.learner, state.history, state.run.recipe
     summary = {
         "recipe": recipe.name,
         "data": dataset.source,
         "parameters": sum(math.prod(variable.shape) for variable in learner.model.named_variables().values()),
         "seed": recipe.seed,
-        "epochs": progress["epoch"],
+        "epochs": state.progress.epoch,
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "last": history[-1],
-        "best": next(row for row in history if row["epoch"] == best.best_epoch),
+        "best": next(row for row in history if row["epoch"] == state.controls.best.best_epoch),
     }
-    if recipe.validation and devices.is_chief:
-        # The test split was never looked at: once, now, with the best epoch's weights.
-        try:
-            checkpoint.restore({"model": learner.model}, checkpoint.load(run.best)[0], run.best)
-        except checkpoint.CheckpointError as error:
-            report(f"warning: the test split stays unseen, for the best epoch's weights are lost: {error}")
-        else:
-            summary["test"] = evaluate(
-                learner.model,
-                dataset.test,
-                classes=dataset.sizes.classes,
-                batch_size=recipe.batch_size,
-                penalty=learner.penalty,
-                pixel_scale=recipe.pixel_scale,
-            )
-    if devices.is_chief:
-        run.write_json("summary.json", summary)
-    devices.wait()
+    if not recipe.validation or not learner.devices.is_chief:
+        return summary
+    # The test split was never looked at: once, now.
+    try:
+        checkpoint.restore({"model": learner.model}, checkpoint.load(run.best)[0], run.best)
+    except checkpoint.CheckpointError as error:
+        report(f"warning: the test split stays unseen, for the best epoch's weights are lost: {error}")
+        return summary
+    summary["test"] = evaluate(
+        learner.model,
+        dataset.test,
+        classes=dataset.sizes.classes,
+        batch_size=recipe.batch_size,
+        penalty=learner.penalty,
+        pixel_scale=recipe.pixel_scale,
+    )
     return summary

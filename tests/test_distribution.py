@@ -74,7 +74,7 @@ class ByTurns(distribution.Devices):
     def place(self, inputs):
         return tf.constant(inputs)
 
-    def step(self, compute, update, check, *, xla):
+    def step(self, compute, update, check, *, moved, xla):
         def step(inputs, labels, *others):
             total = len(labels)
             kept = {v.ref(): v.numpy() for v in self.model.named_variables().values() if not v.trainable}
@@ -83,8 +83,12 @@ class ByTurns(distribution.Devices):
                 for variable, value in kept.items():
                     variable.deref().assign(value)
                 with share_of_batch(Share(start, size, total)):
-                    parts.append(compute(inputs[start : start + size], labels[start : start + size], *others))
-            return update(tf.nest.map_structure(tf.add, *parts))
+                    part = compute(inputs[start : start + size], labels[start : start + size], *others)
+                parts.append((part, {path: variable * (size / total) for path, variable in moved.items()}))
+            whole, means = tf.nest.map_structure(tf.add, *parts)
+            for path, mean in means.items():
+                moved[path].assign(mean)
+            return update(whole)
 
         return step
 

@@ -62,7 +62,7 @@ RED = [
     (house.of_test_files, "tests.support.tiny", "from tests import test_train"),
     (house.too_long, "loops.steps", "x = 1\n" * 331),
     (house.too_long, "loops.steps", "class A:\n    def f(self):\n" + "        x = 1\n" * 60),
-    (house.too_long, "loops.train", "def _train():\n" + "    x = 1\n" * 199),
+    (house.too_long, "scripts.train", "def main():\n" + "    x = 1\n" * 69),
 ]
 
 

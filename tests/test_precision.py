@@ -10,7 +10,7 @@ from tfcore import random
 from tfcore.models.cnn import ConvNet
 from tfcore.models.inn import Inn
 from tfcore.optimizers.optimizer import Adam
-from tfcore.precision import LossScale, all_finite
+from tfcore.precision import UNSCALED, LossScale, all_finite
 
 
 def test_scale_doubles_after_clean_steps_and_halves_after_an_overflow():
@@ -40,7 +40,7 @@ def test_all_finite_finds_one_bad_number(bad):
     assert all_finite({"a": tf.ones((3, 5))})
 
 
-def _step(dtype, *, model=Inn, scale=None, xla=False, pixels=None):
+def _step(dtype, *, model=Inn, scale=UNSCALED, xla=False, pixels=None):
     model = build(model, key=random.make_key(3), dtype=dtype)
     optimizer, metrics = build(Adam, model.named_trainable_variables()), Metrics()
     step = make_train_step(model, optimizer, metrics, key=random.make_key(0), loss_scale=scale, xla=xla)
@@ -66,7 +66,7 @@ def test_an_overflow_skips_the_update(xla):
 
 @pytest.mark.parametrize(("dtype", "digits"), [(tf.bfloat16, 2**-8), (tf.float16, 2**-11)])
 def test_gradients_are_within_the_formats_error(dtype, digits):
-    scale = LossScale(initial=2.0**10) if dtype == tf.float16 else None
+    scale = LossScale(initial=2.0**10) if dtype == tf.float16 else UNSCALED
     _, expected, exact = _step(tf.float32, model=ConvNet)
     _, found, rounded = _step(dtype, model=ConvNet, scale=scale)
     assert rounded.result()["loss"] == pytest.approx(exact.result()["loss"], rel=8 * digits)

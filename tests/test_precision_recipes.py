@@ -19,6 +19,7 @@ from tests.support.tiny import HALVES, TINY, shortened
 from tfcore.layers.attention import Projection
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense
+from tfcore.precision import POLICIES
 
 DIGITS = {"mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}  # the spacing of numbers between 1/2 and 1
 BATCH, EXAMPLES, EPOCHS, SEEDS = 29, 116, 6, (0, 1, 2)
@@ -49,7 +50,7 @@ class Tiny:
         other = fresh_model(self.recipe.changed([("seed", str(seed))]), self.dataset.sizes).named_trainable_variables()
         for path, variable in self.learner.model.named_trainable_variables().items():
             variable.assign(other[path])
-        if self.learner.loss_scale is not None:
+        if POLICIES[self.recipe.precision].scaled:
             self.learner.loss_scale.scale.assign(scale)
 
     def batches(self, seed: int = 0, epoch: int = 0):

@@ -93,10 +93,16 @@ def current_share() -> Share | None:
     return getattr(_thread, "share", None)
 
 
+def part_of_mean(mean: tf.Tensor) -> tf.Tensor:
+    """Return what the examples that are here add to a mean over the batch, given their own mean: all of it, or less."""
+    share = current_share()
+    return mean if share is None else mean * share.weight
+
+
 def batch_mean(x: tf.Tensor, axis: list[int]) -> tf.Tensor:
     """Mean over axes of which one is the examples: of the replica's own ones, or of all where they synchronize."""
     mean, share = tf.reduce_mean(x, axis=axis), current_share()
-    return mean if share is None or share.sum is None else share.sum(mean * share.weight)
+    return mean if share is None or share.sum is None else share.sum(part_of_mean(mean))
 
 
 @contextlib.contextmanager

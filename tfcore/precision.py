@@ -7,6 +7,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from tfcore.context import part_of_mean
 from tfcore.module import Module
 
 
@@ -38,12 +39,48 @@ def variable_dtype(dtype: tf.DType) -> tf.DType:
 statistics_dtype = variable_dtype
 
 
-class LossScale(Module):
+class Unscaled(Module):
+    """The loss scale of formats that reach as far as float32: nothing is scaled, and no step is skipped."""
+
+    def scaled(self, loss: tf.Tensor) -> tf.Tensor:
+        """Return the loss () whose gradients are taken."""
+        return loss
+
+    def unscale(self, gradients: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return the gradients of the loss itself."""
+        return gradients
+
+    def condition(self, finite: tf.Tensor) -> tf.Tensor | None:
+        """Return where to update the weights, () bool, or None: always. `finite` () bool: whether all gradients are."""
+        return None
+
+    def counted(self, sums: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return which of a batch's sums of "loss" and other metrics count."""
+        return sums
+
+    def keep(self, variables: dict[str, tf.Variable]) -> dict[str, tf.Tensor]:
+        """Return what `put_back` will need of variables that a forward pass is going to move."""
+        return {}
+
+    def put_back(self, variables: dict[str, tf.Variable], kept: dict[str, tf.Tensor], finite: tf.Tensor) -> None:
+        """Undo what the forward pass of a skipped step has moved."""
+
+    def update(self, finite: tf.Tensor) -> tf.Tensor:
+        """Follow a step; return () bool: whether the training may go on."""
+        return finite
+
+    def columns(self) -> dict[str, float | int]:
+        """Return what an epoch's row of the history says."""
+        return {}
+
+
+class LossScale(Unscaled):
     """Dynamic loss scale (Micikevicius et al. 2018, section 3.2): keeps small float16 gradients from becoming zero.
 
     The loss is multiplied by `scale` before the backward pass and the gradients divided by it afterwards. After
-    `growth_steps` clean steps the scale doubles; at a gradient that is not finite the update is skipped and the scale
-    halves. Unlike Keras's it stays within [`floor`, `ceiling`], so that one bad batch cannot drive it to zero.
+    `growth_steps` clean steps the scale doubles; at a gradient that is not finite the step is skipped, which leaves
+    nothing behind, and the scale halves. Unlike Keras's it stays within [`floor`, `ceiling`], so that one bad batch
+    cannot drive it to zero; an overflow at the floor is an error.
     """
 
     floor, ceiling = 1.0, 2.0**24
@@ -55,19 +92,43 @@ class LossScale(Module):
         self.clean_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="clean_steps")
         self.skipped_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_steps")
 
+    def scaled(self, loss: tf.Tensor) -> tf.Tensor:
+        return loss * self.scale
+
     def unscale(self, gradients: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Divide each gradient by the scale."""
         return {name: gradient / tf.cast(self.scale, gradient.dtype) for name, gradient in gradients.items()}
 
-    def update(self, finite: tf.Tensor) -> None:
-        """Grow or shrink after a step; `finite` () bool says whether all its gradients were finite."""
+    def condition(self, finite: tf.Tensor) -> tf.Tensor | None:
+        return finite
+
+    def counted(self, sums: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        # A batch that overflows on the way forward has no loss.
+        counted = tf.math.is_finite(sums["loss"])
+        return {name: tf.where(counted, value, tf.zeros_like(value)) for name, value in sums.items()}
+
+    def keep(self, variables: dict[str, tf.Variable]) -> dict[str, tf.Tensor]:
+        return {path: part_of_mean(tf.identity(variable)) for path, variable in variables.items()}
+
+    def put_back(self, variables: dict[str, tf.Variable], kept: dict[str, tf.Tensor], finite: tf.Tensor) -> None:
+        for path, value in kept.items():
+            variables[path].assign(tf.where(finite, variables[path], value))
+
+    def update(self, finite: tf.Tensor) -> tf.Tensor:
         # tf.where, not tf.cond: both sides are a few scalars, and XLA and replicas need no branch.
+        sound = finite | (self.scale > self.floor)
         grow = self.clean_steps + 1 >= self.growth_steps
         grown = tf.minimum(self.scale * 2.0, self.ceiling)
         shrunk = tf.maximum(self.scale / 2.0, self.floor)
         self.scale.assign(tf.where(finite, tf.where(grow, grown, self.scale), shrunk))
         self.clean_steps.assign(tf.where(finite & ~grow, self.clean_steps + 1, 0))
         self.skipped_steps.assign_add(tf.cast(~finite, tf.int64))
+        return sound
+
+    def columns(self) -> dict[str, float | int]:
+        return {"loss_scale": float(self.scale.numpy()), "skipped_steps": int(self.skipped_steps.numpy())}
+
+
+UNSCALED = Unscaled()
 
 
 def all_finite(gradients: dict[str, tf.Tensor]) -> tf.Tensor:

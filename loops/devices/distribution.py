@@ -13,13 +13,13 @@ import functools
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from loops.recipes.recipe import Recipe
-from tfcore.context import Share, share_of_batch
+from tfcore.context import Share, part_of_mean, share_of_batch
 
 SUM = tf.distribute.ReduceOp.SUM
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -48,6 +48,31 @@ class Devices:
     def place(self, inputs: np.ndarray) -> tf.Tensor:
         """Hand a batch's inputs (B, ...) to the devices."""
         return tf.constant(inputs)
+
+    def step(
+        self,
+        compute: Callable,
+        update: Callable,
+        check: Callable[..., None],
+        *,
+        moved: Mapping[str, tf.Variable],
+        xla: bool,
+    ) -> Callable:
+        """Return step(inputs, labels, ...) -> update(compute(inputs, labels, ...)), compiled.
+
+        compute(inputs, labels, ...): a nest of tensors. check(inputs, labels, ...) is called when the step is traced.
+        moved: the variables that compute changes.
+
+        Several devices compute, each, with its share of the inputs and labels, and see their `tfcore.context.Share`;
+        they update by the sum, and the moved variables become the mean over the shares.
+        """
+
+        @tf.function(jit_compile=xla, autograph=False)
+        def step(inputs, labels, *others):
+            check(inputs, labels, *others)
+            return update(compute(inputs, labels, *others))
+
+        return step
 
     def sum(self, values: list[float]) -> list[float]:
         """Add up numbers over the workers; returns when all of them have come to this place."""
@@ -119,13 +144,18 @@ class MirroredDevices(Devices):
 
         return self._strategy.experimental_distribute_values_from_function(share)
 
-    def step(self, compute: Callable, update: Callable, check: Callable[..., None], *, xla: bool) -> Callable:
-        """Return step(inputs, labels, ...) -> update(sum of compute(...) over all replicas).
-
-        compute(share of the inputs, share of the labels, ...): a nest of tensors; sees its `tfcore.context.Share`.
-        check(share of the inputs, labels, ...) is called when the step is traced. XLA compiles both parts, but not the
-        sum between them: on CPUs it cannot.
-        """
+    def step(
+        self,
+        compute: Callable,
+        update: Callable,
+        check: Callable[..., None],
+        *,
+        moved: Mapping[str, tf.Variable],
+        xla: bool,
+    ) -> Callable:
+        if self._synchronized:
+            moved = {}  # all replicas have moved their copies alike
+        # XLA compiles both parts, but not the sum between them: on CPUs it cannot.
         compiled = (
             functools.partial(tf.function, jit_compile=True, autograph=False) if xla else lambda function: function
         )
@@ -141,7 +171,11 @@ class MirroredDevices(Devices):
                 add = functools.partial(context.all_reduce, SUM)
                 with share_of_batch(Share(start, size, total, add if self._synchronized else None)):
                     part = compiled(compute)(inputs, labels[start : start + size], *others)
-                part, asked = _sum_by_dtype(add, (part, tf.identity(own)))  # identity: one of each replica's own
+                    own_moved = {path: part_of_mean(variable) for path, variable in moved.items()}
+                # identity: one of each replica's own
+                part, mean, asked = _sum_by_dtype(add, (part, own_moved, tf.identity(own)))
+                for path, value in mean.items():
+                    moved[path].assign(value)
                 return compiled(update)(part), asked
 
             result = self._strategy.run(on_replica, (inputs,))

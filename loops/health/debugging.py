@@ -62,23 +62,21 @@ def debug_numerics(run: Run, dataset: Dataset, report: Callable[[str], None] = l
         raise ValueError("--debug-numerics repeats steps on one device, but this run's had several: leave it out")
     start = resume.find_start(run, report)
     learner = Learner(recipe, dataset)
-    progress = {"epoch": 0, "step": 0, "examples": 0}
-    path = None
+    progress = resume.Progress()
     if start is not None:
-        path, arrays, meta, _ = start
-        resume.restore(learner.parts, arrays, path)
-        progress = {name: meta[name] for name in progress}
-    first = number = progress["step"]
-    if progress["epoch"] >= recipe.epochs:
+        resume.restore(learner.parts, start.arrays, start.path)
+        progress = start.progress
+    first = number = progress.step
+    if progress.epoch >= recipe.epochs:
         return Diagnosis(first, first - 1)
-    if progress["examples"] == 0:
+    if progress.examples == 0:
         learner.start_epoch()
     xla = run.read_json("environment.json").get("xla", "off") if recipe.xla == "auto" else recipe.xla
     train_step = learner.train_step(xla=xla == "on")
-    done, before = progress["examples"], checkpoint.capture(learner.parts)
-    order = {"batch_size": recipe.batch_size, "seed": recipe.seed, "epoch": progress["epoch"], "start": done}
+    done, before = progress.examples, checkpoint.capture(learner.parts)
+    order = {"batch_size": recipe.batch_size, "seed": recipe.seed, "epoch": progress.epoch, "start": done}
     for inputs, labels in train_batches(learner.train_split, **order):
-        learner.set_learning_rate(progress["epoch"], done)
+        learner.set_learning_rate(progress.epoch, done)
         batch = (tf.constant(inputs), tf.constant(labels), tf.constant(number, tf.int64))
         sound = bool(train_step(*batch))
         after = checkpoint.capture(learner.parts)
@@ -87,7 +85,7 @@ def debug_numerics(run: Run, dataset: Dataset, report: Callable[[str], None] = l
             checkpoint.restore(learner.parts, before, f"the state before step {number}")
             finding = first_nonfinite(learner.train_step(xla=False).get_concrete_function(*batch), *batch)
             examples = () if finding is None else _examples(finding, learner, dataset, number - first, order)
-            where = "the starting weights" if path is None else str(path)
+            where = "the starting weights" if start is None else str(start.path)
             return Diagnosis(first, number, number, finding, examples, hint(finding, rate=rate, start=where))
         before, number, done = after, number + 1, done + len(labels)
     return Diagnosis(first, number - 1)

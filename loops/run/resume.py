@@ -1,5 +1,6 @@
 """Going on with a run: from which checkpoint, with which history, and what of its recipe may differ."""
 
+import dataclasses
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -16,7 +17,38 @@ from tfcore.module import Module
 FREE = ("epochs", "steps_per_call", "keep_checkpoints", "checkpoint_steps")
 ON_REQUEST = ("batch_size", "precision", "xla", "devices", "workers", "epochs")
 
-Start = tuple[Path, dict[str, np.ndarray], dict, list[dict]]  # checkpoint, its arrays, its meta, the history so far
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch, step: how many are done.
+        examples: how many of the open epoch are.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    examples: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What to go on from: a checkpoint and the history before it.
+
+    Attributes:
+        path: the checkpoint's file.
+        arrays: its variables, by part and path.
+        progress, controls, clock: where it was written, and the states of what it kept besides.
+        history: the rows of the epochs before it.
+    """
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    progress: Progress
+    controls: dict[str, dict]
+    clock: dict
+    history: list[dict]
 
 
 def changes(old: Recipe, new: Recipe) -> dict[str, tuple]:
@@ -90,7 +122,8 @@ def find_start(run: Run, report: Callable[[str], None]) -> Start | None:
         except checkpoint.CheckpointError as error:
             report(f"warning: the best epoch's weights are lost until a better one ends: {error}")
     report(f"resumed after epoch {meta['epoch']}, step {meta['step']} ({path.name})")
-    return path, arrays, meta, kept
+    progress = Progress(meta["epoch"], meta["step"], meta["examples"])
+    return Start(path, arrays, progress, meta["controls"], meta["clock"], kept)
 
 
 def restore(parts: dict[str, Module], arrays: dict[str, np.ndarray], path: Path) -> None:
