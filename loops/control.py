@@ -67,9 +67,9 @@ class _Control:
         if not ok:
             raise ValueError(f"{type(self).__name__}: {field} must be {wanted}, got {getattr(self, field)!r}")
 
-    def _check_waiting(self) -> None:
-        self._check("patience", self.patience >= 0, "at least 0, such as 3")
-        self._check("min_delta", 0 <= self.min_delta < math.inf, "at least 0, such as 0.0001")
+    def _check_waiting(self, patience: int, min_delta: float) -> None:
+        self._check("patience", patience >= 0, "at least 0, such as 3")
+        self._check("min_delta", 0 <= min_delta < math.inf, "at least 0, such as 0.0001")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -113,7 +113,7 @@ class EarlyStopping(_Control):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_waiting()
+        self._check_waiting(self.patience, self.min_delta)
 
     def update(self, value: float, epoch: int) -> bool:
         """Return whether `epoch`'s weights are those to restore at the end, until a later call says so of others."""
@@ -158,7 +158,7 @@ class ReduceOnPlateau(_Control):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_waiting()
+        self._check_waiting(self.patience, self.min_delta)
         self._check("factor", 0 < self.factor < 1, "above 0 and below 1, such as 0.2")
         self._check("cooldown", self.cooldown >= 0, "at least 0, such as 0")
         self._check("min_lr", 0 <= self.min_lr < math.inf, "at least 0, such as 1e-06")

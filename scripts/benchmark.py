@@ -210,7 +210,7 @@ def sides(name: str, arguments, everything: bool) -> list[tuple[str, str, tuple[
     """
     from loops import recipes
 
-    found = [("ours", "ours", ())]
+    found: list[tuple[str, str, tuple[str, ...]]] = [("ours", "ours", ())]
     if arguments.variants:
         variants = recipes.get(name).variants
         if not variants and not everything:

@@ -64,6 +64,7 @@ def main(arguments) -> int:
             print(f"passed over: {complaint}", file=sys.stderr)
     model = restored_model(run, path)
     code = 0
+    result: object
     if arguments.export:
         result = exported(run, model, arguments.export, path)
     elif arguments.predict:

@@ -232,7 +232,7 @@ class Running:
     def __init__(self, out: Path, job: Job):
         self.out, self.job, self.folder = out, job, out / job.stage / job.name
         old = self.folder / "job.json"
-        resume = job.resumes and (job.run / "recipe.json").exists()
+        resume = job.resumes and job.run is not None and (job.run / "recipe.json").exists()
         self.spent = json.loads(old.read_text())["seconds"] if resume and old.exists() else 0.0
         if not resume:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -284,16 +284,22 @@ def record(out: Path, job: Job, state: str, finding: str, figures: dict, seconds
     folder = out / job.stage / job.name
     folder.mkdir(parents=True, exist_ok=True)
     values = {"stage": job.stage, "job": job.name, "state": state, "finding": finding, "figures": figures}
-    values |= {"seconds": round(seconds, 1), "finished": time.strftime("%F %T"), "command": list(job.command)}
-    command_line.write_json(folder / "job.json", values | {"tiny": job.tiny})
+    when = {"seconds": round(seconds, 1), "finished": time.strftime("%F %T"), "command": list(job.command)}
+    command_line.write_json(folder / "job.json", {**values, **when, "tiny": job.tiny})
     if finding != UNSEEN:
         print(f"{job.stage}/{job.name}: {state}, {seconds:.0f} s, {finding}", flush=True)
 
 
+class Stopped(KeyboardInterrupt):
+    """The signal that has come, for the exit code."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = number
+
+
 def _interrupt(number: int, frame) -> None:
-    stop = KeyboardInterrupt()
-    stop.signal = number
-    raise stop
+    raise Stopped(number)
 
 
 if __name__ == "__main__":

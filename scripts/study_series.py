@@ -86,7 +86,7 @@ def main(arguments) -> int:
                         f"{result.folder}: its best weights are lost, so that its test accuracy is unknown: delete the "
                         "folder, and the same command trains it again"
                     )
-            own = [result.summary for result in ended]
+            own = [result.summary for result in ended if result.summary is not None]
             accuracies = [summary["test"]["accuracy"] for summary in own]
             mean, spread = study.mean_and_spread(accuracies)
             error = "" if spread is None else f" ± {spread:.4f}"

@@ -57,14 +57,13 @@ def parser() -> command_line.Parser:
 
 def main(arguments) -> int:
     chosen = subjects(arguments)
-    result = {"figures": [], "parameters": {}}
-    if arguments.what in ("parameters", "all"):
-        result["parameters"] = print_parameters(chosen)
+    figures: list[str] = []
+    parameters = print_parameters(chosen) if arguments.what in ("parameters", "all") else {}
     for path, figure in pictures(chosen, arguments):
         command_line.save_figure(figure, path)
         print(path, flush=True)
-        result["figures"].append(str(path))
-    command_line.write_json(arguments.json, result)
+        figures.append(str(path))
+    command_line.write_json(arguments.json, {"figures": figures, "parameters": parameters})
     return 0
 
 

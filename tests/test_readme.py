@@ -22,7 +22,7 @@ PAGES = [
     ROOT / "scripts" / "README.md",
 ]
 # What a shell finds that is not of Python; `source` and `cd` are built in.
-OTHERS = {"source", "cd", "git", "ruff", "echo"}
+OTHERS = {"source", "cd", "git", "ruff", "mypy", "pre-commit", "echo"}
 
 
 def name_of(page: Path) -> str:

@@ -12,9 +12,17 @@ from loops.data.repair import STRICT, Repair
 class Named(Protocol):
     """What a recipe says of its data."""
 
-    dataset: str
-    data: str
-    exchange_splits: bool
+    @property
+    def dataset(self) -> str:
+        """The set's name."""
+
+    @property
+    def data(self) -> str:
+        """auto, sample, or a folder."""
+
+    @property
+    def exchange_splits(self) -> bool:
+        """Whether the test split is trained on."""
 
     @property
     def repair(self) -> Repair:

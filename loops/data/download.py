@@ -62,13 +62,12 @@ class SeriesFiles:
     length: int
 
 
+_FORDA = "https://raw.githubusercontent.com/hfawaz/cd-diagram/master/FordA/FordA"
 # Nobody publishes a checksum of these files, and they could not be fetched where this was written to compute one.
 # So they are taken if they can be read and hold what the archive says of FordA.
 SERIES = {
     "FordA": SeriesFiles(
-        urls=tuple(
-            f"https://raw.githubusercontent.com/hfawaz/cd-diagram/master/FordA/FordA_{part}.tsv" for part in ucr.PARTS
-        ),
+        urls=(f"{_FORDA}_TRAIN.tsv", f"{_FORDA}_TEST.tsv"),
         series=(3601, 1320),
         length=500,
     ),
@@ -231,10 +230,11 @@ def _members(source: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
                 if member.name not in wanted:
                     continue
                 file, size = wanted.pop(member.name)
-                if not member.isreg() or member.size != size:
+                content = tar.extractfile(member) if member.isreg() and member.size == size else None
+                if content is None:
                     kind = f"{member.size:,} bytes" if member.isreg() else "no regular file"
                     raise DataError(f"{source}: {member.name} is {kind}, expected {size:,} bytes; {_not_official()}")
-                yield file, tar.extractfile(member).read()
+                yield file, content.read()
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{source}: not a readable tar.gz ({error}); {_not_official()}") from error
     if wanted:

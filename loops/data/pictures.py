@@ -140,11 +140,12 @@ def _orientation(image: "Image") -> int:
 
 def _in_srgb(image: "Image", profile: bytes) -> "Image":
     """The picture with its colour profile's values as those of sRGB; unchanged where the profile is of no use."""
-    try:
-        import PIL.ImageCms as cms
+    import PIL.ImageCms as cms
 
+    try:
         source, target = cms.ImageCmsProfile(io.BytesIO(profile)), cms.createProfile("sRGB")
-        return cms.profileToProfile(image, source, target, outputMode="RGBA" if image.mode == "RGBA" else "RGB")
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return cms.profileToProfile(image, source, target, outputMode=mode) or image
     except (ImportError, OSError, ValueError, cms.PyCMSError):
         return image
 

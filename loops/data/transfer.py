@@ -113,7 +113,7 @@ def _request(remote: Remote, offset: int) -> tuple[http.client.HTTPResponse, int
     return response, 0
 
 
-def _failed(remote: Remote, why: Exception | str, size: int | None = None) -> DataError:
+def _failed(remote: Remote, why: BaseException | str, size: int | None = None) -> DataError:
     if isinstance(why, urllib.error.URLError) and not isinstance(why, urllib.error.HTTPError):
         why = why.reason  # without "<urlopen error ...>"
     reason = textwrap.shorten(str(why), 200)  # may quote what the server sent, lines and all

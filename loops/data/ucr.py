@@ -95,7 +95,7 @@ def _of_table(found: list[Line], length: int, class_names: Sequence[str], repair
                 f"{line.place}: {_count(width, 'number')}, expected {length} (the values that the model takes) or "
                 f"{length + 1} (a label before them); give series of that length"
             )
-    named = [_class_text(line.first) in class_names for line in found]
+    named = [_class_text(line.first or "") in class_names for line in found]
     if widest == length + 1 or (widest < length and all(named)):
         _check_first(found, named, class_names, length)
         return found
@@ -114,8 +114,9 @@ def _check_first(found: list[Line], named: list[bool], class_names: Sequence[str
         return
     line = found[named.index(False)]
     last = all(_class_text(repr(float(line.values[-1]))) in class_names for line in found)
+    first = (line.first or "")[:40]
     raise DataError(
-        f"{line.place}: column 1 is {line.first[:40]!r}, which is none of the run's classes ({_some(class_names)}), "
+        f"{line.place}: column 1 is {first!r}, which is none of the run's classes ({_some(class_names)}), "
         f"expected {length} values, or a label before them; "
         + ("the labels stand at the end of the lines: put them first, or leave them out" if last else REMEDY)
     )
@@ -123,7 +124,7 @@ def _check_first(found: list[Line], named: list[bool], class_names: Sequence[str
 
 def _unlabelled(line: Line) -> Line:
     """A line of a table whose first column is a value, too."""
-    text = line.first.encode()
+    text = (line.first or "").encode()
     finding = fault(text)
     missing = finding is not None and (not text or text.lower() in (b"nan", b"?"))
     if finding is not None and not missing:
@@ -154,10 +155,10 @@ def _labelled(line: Line) -> Line:
 
 def _classes(train: list[Line]) -> list[str]:
     """The names of the classes in order; numbers by their value, words as text."""
-    numbers = fault(train[0].label.encode()) is None
+    numbers = fault(_label(train[0]).encode()) is None
     for line in train:
         _check_label(line, numbers, train[0])
-    names = {_class_text(line.label) for line in train}
+    names = {_class_text(_label(line)) for line in train}
     if len(names) == 1:
         raise DataError(
             f"{train[0].path}: every line has the label {next(iter(names))}, expected two classes or more; "
@@ -166,13 +167,18 @@ def _classes(train: list[Line]) -> list[str]:
     return sorted(names, key=float) if numbers else sorted(names)
 
 
+def _label(line: Line) -> str:
+    """The label of a line of a set: `_labelled` has seen that there is one."""
+    return line.label or ""
+
+
 def _check_label(line: Line, numbers: bool, first: Line) -> None:
     """Refuse a word among numbers, a number among words."""
-    finding = fault(line.label.encode())
+    finding = fault(_label(line).encode())
     if (finding is None) != numbers:
         finding, expected = finding or f"is {line.label}, a number", "a number" if numbers else "a word"
         raise DataError(
-            f"{line.place}: the label {finding}, expected {expected} as in line {first.number} ({first.label[:40]}); "
+            f"{line.place}: the label {finding}, expected {expected} as in line {first.number} ({_label(first)[:40]}); "
             f"{REMEDY}"
         )
 
@@ -181,12 +187,12 @@ def _places(part: list[Line], classes: list[str], train: Path) -> np.ndarray:
     """The labels of a part (n,) int32, as places among the classes."""
     place = {name: number for number, name in enumerate(classes)}
     for line in part:
-        if _class_text(line.label) not in place:
+        if _class_text(_label(line)) not in place:
             raise DataError(
-                f"{line.place}: label {_class_text(line.label)}, expected one of the labels in {train.name} "
+                f"{line.place}: label {_class_text(_label(line))}, expected one of the labels in {train.name} "
                 f"({_some(classes)}); correct it, or leave the line out"
             )
-    return np.array([place[_class_text(line.label)] for line in part], np.int32)
+    return np.array([place[_class_text(_label(line))] for line in part], np.int32)
 
 
 def _class_text(label: str) -> str:

@@ -254,8 +254,8 @@ def workers() -> tuple[int, int]:
     example = '{"cluster": {"worker": ["host-a:5000", "host-b:5000"]}, "task": {"type": "worker", "index": 0}}'
     try:
         config = json.loads(text)
-        (kind, addresses), task = *config["cluster"].items(), config["task"]
-        index = task["index"]
+        ((kind, addresses),) = config["cluster"].items()
+        task, index = config["task"], config["task"]["index"]
         if kind != "worker" or task["type"] != kind:
             raise ValueError("all tasks must be of the type worker")
         if not isinstance(addresses, list) or not all(":" in address for address in addresses):

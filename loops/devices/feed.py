@@ -20,7 +20,8 @@ class Feed:
     def __init__(self, split: Split, devices: Devices = ONE_DEVICE, *, resident: bool | None = None):
         if resident is None:
             resident = devices.replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
-        self._split, self._devices, self._variables = split, devices, ()
+        self._split, self._devices = split, devices
+        self._variables: list[tf.Variable] = []
         if resident:
             # Variables: of uint8, a GPU has no kernel to gather from a tensor.
             self._variables = [tf.Variable(array, trainable=False) for array in (split.inputs, split.labels)]

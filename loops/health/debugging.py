@@ -16,7 +16,7 @@ from loops.data.pipeline import train_batches
 from loops.learner import Learner, splits
 from loops.run import checkpoint, resume
 from loops.run.runs import Run
-from tfcore.inspect.numerics.nonfinite import NonFinite, first_nonfinite
+from tfcore.inspect.numerics.nonfinite import Contents, NonFinite, first_nonfinite
 
 _DIVISIONS = ("RealDiv", "Div", "Reciprocal", "Inv", "Rsqrt", "RsqrtGrad", "SqrtGrad", "Pow", "Xdivy")
 
@@ -106,7 +106,7 @@ def hint(finding: NonFinite | None, *, rate: float, start: str) -> str:
         return "a logarithm of 0 or less: keep its argument above 0, such as by tf.maximum(x, 1e-7)"
     if finding.op_type == "Sqrt" and low is not None and low < 0:
         return "the square root of a negative number: keep its argument at 0 or above"
-    if finding.op_type in _DIVISIONS and any(x.low is not None and x.low <= 0 <= x.high for x in finding.inputs):
+    if finding.op_type in _DIVISIONS and any(_holds_zero(x) for x in finding.inputs):
         return "a division by 0: keep the divisor away from 0, such as by adding an epsilon"
     if finding.op_type == "Exp" and high is not None and high > math.log(dtype.max):
         return f"exp overflows in {dtype.name} above {math.log(dtype.max):.1f}: subtract the maximum first"
@@ -117,6 +117,10 @@ def hint(finding: NonFinite | None, *, rate: float, start: str) -> str:
     return (
         f"finite numbers have grown until {dtype.name} overflows: a lower learning_rate (it is {rate:g}), or clip_norm"
     )
+
+
+def _holds_zero(tensor: Contents) -> bool:
+    return tensor.low is not None and tensor.high is not None and tensor.low <= 0 <= tensor.high
 
 
 def _examples(finding: NonFinite, learner: Learner, dataset: Dataset, batches: int, order: dict) -> tuple[int, ...]:

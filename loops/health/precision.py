@@ -49,7 +49,7 @@ def choose(recipe: Recipe, dataset: Dataset, report: Callable[[str], None]) -> t
     for name in CHOICES:
         learner = Learner(recipe.changed([("precision", name)]), dataset)
         milliseconds[name] = round(1000 * learner.step_seconds(), 2)
-    chosen = min(milliseconds, key=milliseconds.get)
+    chosen = min(milliseconds, key=lambda name: milliseconds[name])
     ratio = milliseconds["float32"] / milliseconds["mixed_bfloat16"]
     times = ", ".join(f"{name} {ms:.1f} ms a step" for name, ms in milliseconds.items())
     report(f"precision {chosen}: {times}; mixed_bfloat16 is {ratio:.2f} times as fast on this recipe")

@@ -151,7 +151,7 @@ class Recipe:
         texts = dict(settings)
         optimizer = changed_to(texts.pop("optimizer", self.optimizer.name), self.optimizer)
         kinds = {"": _own_fields(self), "model": _fields(self.model), "optimizer": _fields(optimizer)}
-        values: dict[str, dict[str, object]] = {part: {} for part in kinds}
+        values: dict[str, dict[str, typing.Any]] = {part: {} for part in kinds}
         for field, text in texts.items():
             part = next((part for part, known in kinds.items() if field in known), None)
             if part is None and (users := users_of(field)):
@@ -198,7 +198,7 @@ def _own_fields(recipe: Recipe) -> dict[str, object]:
     return {name: kind for name, kind in _fields(recipe).items() if name not in ("model", "optimizer")}
 
 
-def _fields(part: object) -> dict[str, object]:
+def _fields(part: typing.Any) -> dict[str, object]:
     """The fields of a dataclass and their types."""
     kinds = typing.get_type_hints(type(part))
     return {field.name: kinds[field.name] for field in dataclasses.fields(part)}

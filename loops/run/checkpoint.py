@@ -7,6 +7,7 @@ text. It is an ordinary zip of arrays: `numpy.load` shows it, and the zip's CRC 
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,8 @@ def save(path: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
     Raises:
         OSError: when the disk is full or the folder cannot be written; `path` is untouched.
     """
-    disk.write_atomically(path, lambda file: np.savez(file, **arrays, **{META: np.array(json.dumps(meta))}))
+    entries: dict[str, Any] = {**arrays, META: np.array(json.dumps(meta))}
+    disk.write_atomically(path, lambda file: np.savez(file, **entries))
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict]:

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 WORKER = "import json, sys; from parts import benchmark_worker; benchmark_worker.main(json.loads(sys.argv[1]))"
 # glibc gives freed blocks back to the system and faults them in again at every step: the same cure for both sides.
@@ -18,8 +18,15 @@ ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRE
 class Contends(Protocol):
     """A frozen dataclass of what benchmark_worker.py needs to know; its text names it in an error."""
 
-    label: str
-    xla: str  # on or off, as asked
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def label(self) -> str:
+        """Which lines of a table are its own."""
+
+    @property
+    def xla(self) -> str:
+        """on or off, as asked."""
 
 
 Contender = TypeVar("Contender", bound=Contends)
@@ -63,7 +70,7 @@ class Process:
         return self._answer()
 
     def _answer(self) -> dict:
-        line = self.popen.stdout.readline()
+        line = self.popen.stdout.readline() if self.popen.stdout is not None else ""
         if not line:
             raise ValueError(f"{self.contender}: its process ended, see above")
         answer = json.loads(line)

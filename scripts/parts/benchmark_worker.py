@@ -41,7 +41,10 @@ def main(contender: dict) -> None:
         if "quit" in request:
             answer({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
             return
-        answer(count(compiled) if "flops" in request else timed(steps[request["case"]], request["seconds"]))
+        if compiled is not None and "flops" in request:
+            answer(count(compiled))
+        else:
+            answer(timed(steps[request["case"]], request["seconds"]))
 
 
 def timed(step: Step, seconds: float) -> dict:

@@ -6,6 +6,7 @@ answer at once.
 
 import argparse
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -119,7 +120,7 @@ def import_tensorflow_quietly() -> None:
 def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
     """Call main and exit with its code; a wrong input or a file that cannot be used ends in one line, code 2."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by the shell
+        if isinstance(stream, io.TextIOWrapper):  # else closed by the shell, or another's
             stream.reconfigure(errors="backslashreplace")  # no report is lost for a letter that a terminal lacks
     try:
         keep_memory()

@@ -41,8 +41,7 @@ class Shown:
     @cached_property
     def model(self) -> Module:
         """The model: of a run with the weights of its best epoch, of a recipe with fresh ones."""
-        fresh = self.run is None
-        model = fresh_model(self.recipe, sizes_of(self.recipe)) if fresh else restored_model(self.run)
+        model = restored_model(self.run) if self.run else fresh_model(self.recipe, sizes_of(self.recipe))
         for path, variable in model.named_variables().items():
             if not np.isfinite(variable.numpy()).all():
                 raise ValueError(f"{self.label}: {path} is not finite: the training diverged, lower its learning_rate")
@@ -143,7 +142,7 @@ def cross_attention(shown: Shown) -> Figure:
 def positions(shown: Shown) -> Figure:
     """The learned positions' likeness; needs no data."""
     if not has_positions(shown):
-        kind = shown.recipe.model.positions
+        kind = getattr(shown.recipe.model, "positions", "none")
         raise ValueError(f"{shown.label}: positions is {kind}, so none are learned and there is nothing to show")
     return attention_figures.position_grid(shown.model.tokens.encoder.position.embeddings.numpy(), title=shown.title)
 

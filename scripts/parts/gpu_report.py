@@ -118,7 +118,7 @@ def markdown(report: dict) -> str:
         )
     lines += ["", "| job | state | s | finished | finding |", "| --- | --- | ---: | --- | --- |"]
     for record in sorted(report["jobs"], key=lambda record: record["state"] == "passed"):
-        cells = (f"{record['stage']}/{record['job']}", record["state"], f"{record['seconds']:.0f}", record["finished"])
+        cells = [f"{record['stage']}/{record['job']}", record["state"], f"{record['seconds']:.0f}", record["finished"]]
         lines.append(f"| {' | '.join(cells)} | {record['finding'].replace('|', '/')} |")
     return "\n".join(lines) + "\n"
 

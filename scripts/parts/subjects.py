@@ -3,6 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfcore.inspect.profile.step_profile import StepProfile
 
 TURNS = 9  # of each form in a comparison
 
@@ -12,7 +16,7 @@ class Subject:
     """A program taken apart: `about` names it, `forms` stand side by side, `note` is what else is to be said."""
 
     about: str
-    profile: object
+    profile: "StepProfile"
     forms: Sequence = ()
     note: str = ""
 
@@ -92,8 +96,9 @@ def _recipe(name: str, arguments, extra) -> Callable:
         about += ", compiled by XLA" if compiled else ", graph mode"
         if not rivals:
             return Subject(about, profile)
-        reports = [profile.report, *(inspect_step(function, *values) for function, values in built)]
-        times = [()] * len(reports)
+        own = profile.report if profile.report is not None else inspect_step(step, *inputs)
+        reports = [own, *(inspect_step(function, *values) for function, values in built)]
+        times: list[tuple[float, ...]] = [()] * len(reports)
         if arguments.steps:
             runs = [lambda f=function, v=values: f(*v).numpy() for function, values in [(step, inputs), *built]]
             times = take_turns(runs, TURNS)

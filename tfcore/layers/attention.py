@@ -138,7 +138,7 @@ class MultiHeadAttention(Module):
             width=width,
             context_width=self.key.kernel.shape[0],
         )
-        return min(counts, key=counts.get)  # direct, if they are equal
+        return min(counts, key=lambda name: counts[name])  # direct, if they are equal
 
     def weights(self, x: tf.Tensor, context: tf.Tensor | None = None, *, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Return the attention weights (B, N, T, S) of inference, for pictures and audits."""

@@ -3,6 +3,8 @@
 Glossary: B batch, H W C image, H' W' output size, K kernel size, G groups, r reduction ratio.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfcore import random
@@ -93,7 +95,11 @@ class Involution(Module):
         kernel = self.expand(hidden)  # (B, H', W', K·K·G)
         _, height, width, _ = kernel.shape
         kernel = tf.reshape(kernel, [-1, height, width, self.kernel_size**2, self.groups])  # (B, H', W', K·K, G)
-        geometry = {"kernel_size": self.kernel_size, "stride": self.stride, "group_order": self.group_order}
+        geometry: dict[str, Any] = {
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "group_order": self.group_order,
+        }
         if self.formulation == "factored":
             weight, bias = tf.cast(self.expand.kernel[0, 0], self.dtype), tf.cast(self.expand.bias, self.dtype)
             output = involve_factored(x, hidden, weight, bias, **geometry)  # (B, H', W', C)

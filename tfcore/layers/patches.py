@@ -74,7 +74,8 @@ class PatchEncoder(Module):
         if positions not in self.KINDS:
             raise ValueError(f"positions must be one of {', '.join(self.KINDS)}, got {positions!r}")
         self.dtype = dtype
-        self.position, self.features = None, None
+        self.position: Embedding | None = None
+        self.features: tf.Tensor = None  # of Fourier positions
         if positions == "learned":
             self.position = Embedding(count=side * side, width=width, key=random.fold_in(key, 1), dtype=dtype)
         else:

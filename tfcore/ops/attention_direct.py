@@ -43,7 +43,7 @@ def mix(
     def run(query, key, value):
         # In eager mode an outer tape would record what happens in here, and keep every matrix for it.
         inputs = tuple(map(tf.stop_gradient, (query, key, value)))
-        weights = tf.cast(softmax_weights(*inputs[:2], mask), value.dtype)  # (B, N, T, S)
+        weights = tf.cast(softmax_weights(inputs[0], inputs[1], mask), value.dtype)  # (B, N, T, S)
         output = tf.matmul(keep(weights), inputs[2])  # (B, N, T, S) x (B, N, S, e) -> (B, N, T, e)
 
         def gradient(upstream):

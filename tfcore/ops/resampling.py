@@ -74,8 +74,9 @@ def rotate(x: tf.Tensor, angles: tf.Tensor) -> tf.Tensor:
         ValueError: for an image that is not (B, H, W, C) floating point, or angles that are not (B,).
     """
     _check_image(x)
-    rows, columns = _pixel_grid(*x.shape[1:3], x)  # (1, H, 1), (1, 1, W)
-    return _sample(x, *_rotated(rows, columns, angles, x, *x.shape[1:3]))  # (B, H, W, C)
+    height, width = x.shape[1:3]
+    rows, columns = _pixel_grid(height, width, x)  # (1, H, 1), (1, 1, W)
+    return _sample(x, *_rotated(rows, columns, angles, x, height, width))  # (B, H, W, C)
 
 
 def zoom(x: tf.Tensor, height_factors: tf.Tensor, width_factors: tf.Tensor) -> tf.Tensor:
@@ -88,8 +89,9 @@ def zoom(x: tf.Tensor, height_factors: tf.Tensor, width_factors: tf.Tensor) -> t
         ValueError: for an image that is not (B, H, W, C) floating point, or factors that are not (B,).
     """
     _check_image(x)
-    rows, columns = _pixel_grid(*x.shape[1:3], x)  # (1, H, 1), (1, 1, W)
-    return _sample_axes(x, *_zoomed(rows, columns, height_factors, width_factors, x, *x.shape[1:3]))  # (B, H, W, C)
+    height, width = x.shape[1:3]
+    rows, columns = _pixel_grid(height, width, x)  # (1, H, 1), (1, 1, W)
+    return _sample_axes(x, *_zoomed(rows, columns, height_factors, width_factors, x, height, width))  # (B, H, W, C)
 
 
 def warp(x: tf.Tensor, parameters: Warp, *, size: int | tuple[int, int], formulation: str = "chain") -> tf.Tensor:
@@ -150,7 +152,8 @@ def check_size(size: int | tuple[int, int]) -> tuple[int, int]:
     pair = (size, size) if isinstance(size, int) else size
     if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ValueError(f"size must be a whole number above 0 or two of them, such as 72 or (72, 72), got {size!r}")
-    return tuple(pair)
+    height, width = pair
+    return height, width
 
 
 def _check_image(x: tf.Tensor) -> None:

@@ -1,5 +1,8 @@
 """Optimizers as classes: they keep the slots and the learning rate; the formulas stand in `updates.py`."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from tfcore.module import Module, update_scope
@@ -55,7 +58,7 @@ class Optimizer(Module):
                     target.assign(value if condition is None else tf.where(condition, value, target))
         self.iterations.assign(t if condition is None else tf.where(condition, t, self.iterations))
 
-    def _update(self, gradient: tf.Tensor, theta: tf.Variable, *slots: tf.Variable, t: tf.Tensor, alpha: tf.Tensor):
+    def _update(self, *parameter: Any, **step: Any) -> Any:
         raise NotImplementedError
 
 
@@ -83,8 +86,8 @@ class AdamW(Adam):
         super().__init__(variables, config)
 
     def _update(self, gradient, theta, m, v, **step):
-        decay = {"weight_decay": self.config.weight_decay, "decay": self.config.decay}
-        return updates.adamw(gradient, theta, m, v, **step, **self._constants(), **decay)
+        weight_decay, decay = self.config.weight_decay, self.config.decay
+        return updates.adamw(gradient, theta, m, v, **step, **self._constants(), weight_decay=weight_decay, decay=decay)
 
 
 class Lamb(Adam):
@@ -133,14 +136,14 @@ class RmsProp(Optimizer):
     def _update(self, gradient, theta, *slots, t, alpha):
         config = self.config
         rule, count = (updates.rmsprop_centered, 2) if config.centered else (updates.rmsprop, 1)
-        means, velocity = slots[:count], slots[count:]
+        means, velocity = list(slots[:count]), list(slots[count:])
         delta, *means = rule(gradient, *means, alpha=alpha, rho=config.rho, epsilon=config.epsilon)
         if velocity:
             delta, *velocity = updates.momentum(delta, *velocity, mu=config.momentum)
         return (delta, *means, *velocity)
 
 
-_CLASSES: dict[type[OptimizerConfig], type[Optimizer]] = {
+_CLASSES: dict[type[OptimizerConfig], Callable[[dict[str, tf.Variable], Any], Optimizer]] = {
     AdamConfig: Adam,
     AdamWConfig: AdamW,
     LambConfig: Lamb,

@@ -103,7 +103,7 @@ def accuracy_bars(results: Sequence[Result], protocol: str) -> study_figures.Fig
         finished = [line for line in own if line.finished]
         if finished:
             train = mean_and_spread([line.train_accuracy for line in finished])
-            test = mean_and_spread([line.test_accuracy for line in finished])
+            test = mean_and_spread([line.test_accuracy for line in finished if line.test_accuracy is not None])
             known = finished[0].published_test_accuracy if protocol == "published" else None
             bars.append(study_figures.Bar(row, train, test, known))
         elif own:

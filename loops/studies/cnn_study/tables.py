@@ -61,12 +61,12 @@ def line(result: Result) -> Line:
     last, best = result.history[-1], result.history[_best(result)]
     if protocol == "published":
         shown, test_accuracy, test_loss = last, last["val_accuracy"], last["val_loss"]
-    elif result.finished:
+    elif result.finished and result.summary is not None:
         shown, test_accuracy, test_loss = best, result.summary["test"]["accuracy"], result.summary["test"]["loss"]
     else:
         shown, test_accuracy, test_loss = last, None, None
-    published = ROWS[row].published if result.recipe.data != "sample" else None  # they are of CIFAR-10
-    published = published or (None,) * len(FIGURES)
+    of_cifar = result.recipe.data != "sample"
+    published = (ROWS[row].published if of_cifar else None) or (None,) * len(FIGURES)
     return Line(
         protocol=protocol,
         row=row,

@@ -97,7 +97,7 @@ class _Sums:
         self.activity = Activity(call.name, call.path, kind, (), call.parents)
         self.count = self.overflow = self.underflow = self.not_zero = self.saturated = 0
         self.varies, self.input_varies, self.has_axis = set(), set(), set()
-        self.fired = False  # (C,) once there is one
+        self.fired: np.bool_ | np.ndarray = np.False_  # (C,) once there is one
         self.rows, self.uniform, self.one_hot, self.uneven = 0, 0, 0, 0.0
 
     def add(self, call: Call, x: np.ndarray, examples: int) -> None:
@@ -108,9 +108,9 @@ class _Sums:
         self.count += x.size
         entry.finite &= bool(np.isfinite(x).all())
         entry.largest = max(entry.largest, float(size.max(initial=0.0)))
-        self.overflow += np.count_nonzero(size > LARGEST_HALF)
-        self.not_zero += np.count_nonzero(size)
-        self.underflow += np.count_nonzero((size > 0) & (size <= SMALLEST_HALF))
+        self.overflow += int(np.count_nonzero(size > LARGEST_HALF))
+        self.not_zero += int(np.count_nonzero(size))
+        self.underflow += int(np.count_nonzero((size > 0) & (size <= SMALLEST_HALF)))
         self.has_axis |= _axes(x)
         self.varies |= _varying(x)
         # What has another first axis than the output is the same for all examples: latents, positions.
@@ -121,7 +121,7 @@ class _Sums:
             self.fired |= (x > 0).any(axis=tuple(range(x.ndim - 1)))  # (C,)
         if entry.kind in ("sigmoid", "tanh"):
             slope = 4 * x * (1 - x) if entry.kind == "sigmoid" else 1 - x * x  # over its largest
-            self.saturated += np.count_nonzero(slope < SATURATED)
+            self.saturated += int(np.count_nonzero(slope < SATURATED))
         if isinstance(call.callee, Attention | MultiHeadAttention):
             self._add_rows(_weights_of(call))
 
@@ -131,8 +131,8 @@ class _Sums:
             return  # the one row there can be
         entropy = -(weights * np.log(np.maximum(weights, np.finfo(weights.dtype).tiny))).sum(axis=-1)
         self.rows += entropy.size
-        self.uniform += np.count_nonzero(entropy > EVEN_ENTROPY * math.log(keys))
-        self.one_hot += np.count_nonzero(weights.max(axis=-1) > ONE_HOT)
+        self.uniform += int(np.count_nonzero(entropy > EVEN_ENTROPY * math.log(keys)))
+        self.one_hot += int(np.count_nonzero(weights.max(axis=-1) > ONE_HOT))
         self.uneven = max(self.uneven, float(np.abs(keys * weights - 1).max()))
 
     def result(self) -> Activity:

@@ -14,6 +14,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -123,7 +124,7 @@ class Audit:
         if not sentences:
             sentences.append(f"nothing is wrong: gradients reach all {self.trained:,} trained parameters")
         everywhere = next((effect for effect in self.effects if effect.kind == "uniform"), None)
-        if everywhere is not None:
+        if everywhere is not None and self.accuracy is not None:
             sentences.append(
                 f"with all attention weights uniform the accuracy goes from {100 * self.accuracy:.1f} to "
                 f"{100 * everywhere.accuracy:.1f} %, and {100 * everywhere.changed:.1f} % of the predictions change"
@@ -238,20 +239,20 @@ def _kernel_is_dead(gradients: dict[str, Gradient], path: str) -> bool:
 
 def _unlike_neighbours(entries: Sequence[Gradient]) -> list[Finding]:
     """Findings about gradients that are there: not finite, the same for all batches, or of another order of size."""
-    alive = [entry for entry in entries if not entry.none]
+    alive = [(entry, entry.rms) for entry in entries if not entry.none and entry.rms is not None]
     found = []
-    for entry in alive:
+    for entry, rms in alive:
         name = entry.path.rpartition("/")[2]
-        same = [other.rms for other in alive if other.path.rpartition("/")[2] == name and other.finite]
+        same = [other_rms for other, other_rms in alive if other.path.rpartition("/")[2] == name and other.finite]
         median = _usual(same) if len(same) >= COMPARABLE else None
         kind = None
         if not entry.finite:
             kind, reason = "exploding", "its gradient holds NaN or infinity"
         elif entry.constant:
             kind, reason = "constant", "its gradient is the same for all batches, though their examples differ"
-        elif median and not VANISHING * median <= entry.rms <= EXPLODING * median:
-            kind = "vanishing" if entry.rms < median else "exploding"
-            reason = f"its RMS gradient {entry.rms:.1e} is {entry.rms / median:.1e} times the median of all {name}s"
+        elif median and not VANISHING * median <= rms <= EXPLODING * median:
+            kind = "vanishing" if rms < median else "exploding"
+            reason = f"its RMS gradient {rms:.1e} is {rms / median:.1e} times the median of all {name}s"
         if kind is not None:
             found.append(Finding("variable", entry.path, kind, reason, None, entry.parameters))
     return found
@@ -301,7 +302,7 @@ def _why_constant(layer: Activity) -> str:
     return ": a layer norm over 1 feature returns its beta" if narrow else ""
 
 
-def _finite(value: object) -> object:
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

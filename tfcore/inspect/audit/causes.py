@@ -10,6 +10,7 @@ gradients are rounding noise. That is proven as well: moved at random, they leav
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -147,7 +148,8 @@ def find_causes(model: Module, batch: Batch, loss: Loss, dead: Sequence[str], *,
                 for suspect in removed:
                     stack.enter_context(suspect.change())
                 found = gradients_of_batch(model, few, loss, key=key)
-            norms = {path: float(np.linalg.norm(found[path])) for path in provable if found[path] is not None}
+            reached = {path: gradient for path in provable if (gradient := found[path]) is not None}
+            norms = {path: float(np.linalg.norm(gradient)) for path, gradient in reached.items()}
             return {path: norm for path, norm in norms.items() if norm > 0 and path not in causes}
 
         for suspect in suspects:
@@ -200,7 +202,7 @@ def _suspects(model: Module, seen: Seen) -> list[Suspect]:
                     f"{path.rpartition('/')[2]} of zeros",
                     what,
                     "with random values in its place",
-                    lambda v=variable: _with_random_values(v),
+                    functools.partial(_with_random_values, variable),
                 )
             )
     return found

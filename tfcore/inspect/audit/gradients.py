@@ -91,7 +91,7 @@ def measure_gradients(model: Module, batches: Sequence[Batch], loss: Loss, *, ke
             if number == 0:
                 first[path], entry.constant = gradient, len(batches) > 1
             else:
-                entry.constant &= np.array_equal(gradient, first.get(path))
+                entry.constant &= path in first and np.array_equal(gradient, first[path])
     for path, mask in touched.items():
         entry = result[path]
         entry.rms = math.sqrt(squares[path] / (max(mask.size, 1) * len(batches)))

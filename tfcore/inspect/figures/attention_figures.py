@@ -81,7 +81,7 @@ def attention_grid(image: np.ndarray, maps: Sequence[np.ndarray], *, name: str =
     add_headline(figure, text, width=_width(size))
     grid = _grid(figure, len(shares), heads)
     _name(add_picture(figure, grid[: min(2, len(shares)), 0], image), name)
-    scale = _scale(shares)
+    scale = _scale(list(shares))
     for row, layer in enumerate(shares):
         for column, heat in enumerate(layer):
             panel = _over_image(figure, grid[row, column + 1], image, heat, scale)
@@ -110,7 +110,7 @@ def rollout_grid(images: np.ndarray, maps: Sequence[np.ndarray], *, names: Seque
     text = f"{title}\nattention rollout over all {len(maps)} layers, mean over the patches of the last"
     add_headline(figure, text, width=_width(size))
     grid = figure.add_gridspec(2 * bands + 1, columns, height_ratios=[1.0] * 2 * bands + [0.1])
-    scale = _scale(shares)
+    scale = _scale(list(shares))
     for number, (image, heat, name) in enumerate(zip(images, shares, names, strict=True)):
         band, column = divmod(number, columns)
         _name(add_picture(figure, grid[2 * band, column], image), name)
@@ -137,7 +137,7 @@ def latent_grid(image: np.ndarray, maps: Sequence[np.ndarray], *, name: str = ""
     add_headline(figure, f"{title}\n{text}", width=_width(size))
     grid = _grid(figure, len(shares), len(latents) + 1)
     _name(add_picture(figure, grid[: min(2, len(shares)), 0], image), name)
-    scale = _scale(shares)
+    scale = _scale(list(shares))
     for row, (mean, chosen) in enumerate(zip(means, shares, strict=True)):
         for column, heat in enumerate([mean, *chosen], start=1):
             panel = _over_image(figure, grid[row, column], image, heat, scale)

@@ -1,7 +1,7 @@
 """Pictures of a study, many runs side by side: pure functions from numbers to matplotlib Figures. Extra `plots`."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +112,7 @@ def accuracy_bars(bars: Sequence[Bar], *, title: str = "") -> Figure:
     panel = figure.subplots()
     height = 0.38
     for place, bar in enumerate(bars):
-        if bar.test is None:
+        if bar.train is None or bar.test is None:
             panel.text(0.01, place, bar.note, fontsize=10, va="center", style="italic", color="0.35", parse_math=False)
             continue
         for offset, values, style in ((-height / 2, bar.train, "train"), (height / 2, bar.test, "validation")):
@@ -168,7 +168,7 @@ def activation_functions(x: np.ndarray, curves: dict[str, tuple[np.ndarray, np.n
 
 
 def line_panels(
-    panels: dict[str, dict[str, tuple[Sequence[int], Sequence[float]]]],
+    panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]],
     *,
     ylabel: str,
     title: str = "",

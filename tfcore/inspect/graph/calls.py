@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,14 +33,14 @@ class Call:
 
     name: str
     path: str
-    callee: object
+    callee: Any
     args: tuple
     kwargs: dict
     parents: tuple[str, ...]
     _run: Callable
     _watch: "_Watch"
 
-    def proceed(self) -> object:
+    def proceed(self) -> Any:
         """Run what was called and return its result."""
         return self._run(*self.args, **self.kwargs)
 

@@ -93,10 +93,10 @@ def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[Row]:
 
 def dtype_table(rows: Iterable[Row]) -> str:
     """Return the rows as text, a line each."""
-    lines = [("layer", "class", "inputs", "variables", "computes in", "outputs")]
+    lines = [["layer", "class", "inputs", "variables", "computes in", "outputs"]]
     for row in rows:
         dtypes = (" ".join(row.inputs), " ".join(row.variables), _operations(row.computes), " ".join(row.outputs))
-        lines.append(tuple(cell or "-" for cell in (row.layer, row.kind, *dtypes)))
+        lines.append([cell or "-" for cell in (row.layer, row.kind, *dtypes)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

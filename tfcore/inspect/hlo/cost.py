@@ -113,7 +113,7 @@ def work(instruction: Instruction, computation: Computation, module: Module) -> 
     if opcode in ("dot", "scaled-dot", "ragged-dot"):
         return Cost(flops=_product(item, shapes))
     if opcode == "convolution":
-        return Cost(flops=_convolution(item.attributes["dim_labels"], item.window, *shapes[:2], item.shape))
+        return Cost(flops=_convolution(item.attributes["dim_labels"], item.window, shapes[0], shapes[1], item.shape))
     if opcode == "custom-call":
         return _custom_call(item, shapes)
     if opcode == "fft":

@@ -11,6 +11,7 @@ The schedule is laid out flat: what a call or a loop runs stands in its place, o
 
 import dataclasses
 import re
+from typing import Any
 
 from tfcore.inspect.hlo.module import Computation, Instruction, Module
 from tfcore.inspect.hlo.opcodes import FREE, begun, is_end
@@ -18,7 +19,7 @@ from tfcore.inspect.hlo.shapes import Shape
 from tfcore.inspect.hlo.traffic import updates_in_place
 
 # The buffers of a value, by number: those of an array, or for a tuple a list with the value of each part.
-_Value = tuple[int, ...] | list
+_Value = tuple[int, ...] | list[Any]
 
 
 @dataclasses.dataclass
@@ -142,8 +143,9 @@ class _Walk:
     def _finished(self, item: Instruction, operands: list[_Value]) -> _Value:
         """What a -start has made: the second of [operands, result], or its result itself."""
         begun_value = operands[0] if operands else ()
-        pair = isinstance(begun_value, list) and len(begun_value) == 2 and isinstance(begun_value[0], list)
-        return begun_value[1] if pair and item.opcode.endswith("-done") else begun_value
+        if item.opcode.endswith("-done") and isinstance(begun_value, list) and len(begun_value) == 2:
+            return begun_value[1] if isinstance(begun_value[0], list) else begun_value
+        return begun_value
 
     def _loop(self, item: Instruction, state: _Value) -> _Value:
         condition = self.module.computations[item.attributes["condition"].lstrip("%")]

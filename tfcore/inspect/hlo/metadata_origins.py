@@ -224,7 +224,8 @@ class _Stacks:
         return self._layers[frames]
 
     def _layer(self, frames: tuple[Frame, ...]) -> str:
-        path, layers = (), []
+        path: tuple[str, ...] = ()
+        layers: list[str] = []
         for name, line in _module_calls(frames):
             path = (*path, name)
             several = layers and len(self._lines[path]) > 1

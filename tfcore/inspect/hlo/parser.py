@@ -54,6 +54,8 @@ def _parse(text: ModuleText) -> Module:
     for number, line in logical_lines(text):
         if current is not None and line != "}":
             found = _LINE.match(line)
+            if found is None:
+                raise not_hlo(number, line, "no instruction")
             try:
                 item = _instruction(found["name"], found["rest"], locations, current, number)
             except (ValueError, IndexError) as error:

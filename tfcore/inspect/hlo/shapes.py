@@ -65,14 +65,14 @@ def parse_shape(text: str, at: int = 0) -> tuple[Shape, int]:
     """
     if text.startswith("b(", at):  # a buffer that is handed on as such
         shape, at = parse_shape(text, at + 2)
-        return shape, _BETWEEN.match(text, at).end() + 1
+        return shape, _after(text, at) + 1
     if text[at : at + 1] != "(":
         return _array(text, at)
     parts, at = [], at + 1
     while text[at : at + 1] != ")":
         part, at = parse_shape(text, at)
         parts.append(part)
-        at = _BETWEEN.match(text, at).end()
+        at = _after(text, at)
     return Shape("tuple", parts=tuple(parts)), at + 1
 
 
@@ -97,7 +97,7 @@ def parse_window(text: str) -> Window:
     return Window(
         size=size,
         stride=_sizes(fields.get("stride", ones)),
-        pad=tuple(tuple(map(int, part.split("_"))) for part in pad.split("x")) if size else (),
+        pad=tuple(_pair(part) for part in pad.split("x")) if size else (),
         lhs_dilate=_sizes(fields.get("lhs_dilate", ones)),
         rhs_dilate=_sizes(fields.get("rhs_dilate", ones)),
     )
@@ -116,3 +116,14 @@ def _bits(dtype: str, layout: str) -> int:
         raise ValueError(f"unknown dtype {dtype}")
     packed = re.search(r"E\((\d+)\)", layout)  # without it, an element of four bits takes a byte
     return int(packed[1]) if packed else max(int(found[1]), 8)
+
+
+def _after(text: str, at: int) -> int:
+    """Where the commas and blanks from `at` on end."""
+    found = _BETWEEN.match(text, at)
+    return found.end() if found else at
+
+
+def _pair(text: str) -> tuple[int, int]:
+    low, high = text.split("_")
+    return int(low), int(high)

@@ -92,8 +92,8 @@ def _gone(built: Module, origins: Origins, optimized: Module) -> tuple[Gone, ...
     for item, computation in _operations(built):
         if item.metadata.op_name and item.metadata.op_name not in left:
             lost.setdefault(item.metadata.op_name, []).append(item)
-            if origin := origins.of(item, computation.name):
-                made_by.setdefault(item.metadata.op_name, origin[0])
+            if makers := origins.of(item, computation.name):
+                made_by.setdefault(item.metadata.op_name, makers[0])
             cost = work(item, computation, built)
             flops[item.metadata.op_name] += cost.flops
             all_work[item.metadata.op_name] += cost.flops + cost.transcendentals + cost.integer_ops

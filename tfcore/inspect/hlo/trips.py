@@ -82,8 +82,9 @@ def _step(at: _At | None, part: int, module: Module) -> int | None:
     sides = [_operand(at, place, module) for place in (0, 1)]
     parts, numbers = [_part(side, module) for side in sides], [_number(side) for side in sides]
     for own, other in ((0, 1), (1, 0)):
-        if parts[own] == part and numbers[other] is not None and numbers[other] > 0:
-            return numbers[other]
+        number = numbers[other]
+        if parts[own] == part and number is not None and number > 0:
+            return number
     return None
 
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.python.eager import context, execute  # nothing public runs an operation by its name in the graph
 
-from tfcore.inspect.graph.origins import GraphOrigins
+from tfcore.inspect.graph.origins import GraphOrigins, Origin
 from tfcore.inspect.graph.tracebacks import describe
 
 
@@ -186,11 +186,11 @@ class _Execution:
 
     def _find(self, records: list[_Record]) -> NonFinite | None:
         first = min((record for record in records if not record.parents), key=lambda x: x.order, default=None)
-        if first is None:
+        if first is None or first.output is None:
             return None
         origins = GraphOrigins(self._function)
         outermost = first.calls[0][0] if first.calls else first.op
-        origin = origins.find(outermost.name)
+        origin = origins.find(outermost.name) or Origin(outermost.type, "", "", "other")
         return NonFinite(
             op_name=first.op.name,
             op_type=first.op.type,

@@ -13,12 +13,16 @@ from html import escape
 from pathlib import Path
 
 import tfcore
+from tfcore.inspect.graph.tracing import TraceReport
 from tfcore.inspect.hlo.dataflow import dataflow
+from tfcore.inspect.hlo.stages import Stages
 from tfcore.inspect.pages import page
 from tfcore.inspect.pages.kernel_report import facts, folded_layer, many, mib, reason, scaled, warnings
 from tfcore.inspect.pages.memory_data import memory_data
 from tfcore.inspect.profile.comparison import Form, comparison_rows
 from tfcore.inspect.profile.step_profile import StepProfile
+from tfcore.inspect.profile.step_report import StepReport
+from tfcore.inspect.profile.timing import Timing
 
 AROUND = 3  # lines of source before and after
 GONE = 60  # operations listed as gone
@@ -40,10 +44,11 @@ def html_report(profile: StepProfile, title: str, *, forms: Sequence[Form] = (),
     parts += before
     parts.append(_EXPLORER)
     if profile.timing is not None:
-        parts += _timing(profile)
-    parts += _before_after(profile) if profile.report is not None and profile.report.before_after is not None else []
-    parts += _compiled(profile) if profile.report is not None else []
-    parts += _tracing(profile) if profile.tracing is not None else []
+        parts += _timing(profile, profile.timing)
+    if profile.report is not None:
+        parts += _before_after(profile.report.before_after) if profile.report.before_after is not None else []
+        parts += _compiled(profile, profile.report)
+    parts += _tracing(profile.tracing) if profile.tracing is not None else []
     parts.append(f'<script type="application/json" id="data">{_embedded(page_data(profile))}</script>')
     parts += [f"<script>\n{(_HERE / name).read_text(encoding='utf-8')}</script>" for name in _SCRIPTS]
     head = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -145,20 +150,19 @@ def _definitions(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="facts">{"".join(cells)}</dl>'
 
 
-def _timing(profile: StepProfile) -> list[str]:
+def _timing(profile: StepProfile, timing: Timing) -> list[str]:
     parts = []
     if profile.ceilings is not None:
         note = f" {profile.note[0].upper()}{profile.note[1:]}." if profile.note else ""
         parts.append(page.paragraph(f"Ceilings of this machine: {profile.ceilings.method}.{note}"))
-    if profile.timing.unattributed:
-        rows = [[name, f"{us:,.1f}"] for name, us in profile.timing.unattributed]
+    if timing.unattributed:
+        rows = [[name, f"{us:,.1f}"] for name, us in timing.unattributed]
         title = f"recorded, but of no {'kernel' if profile.report else 'operation'}: {many(len(rows), 'event')}"
         parts.append(page.folded(title, [page.table(["event", "µs a step"], rows)]))
     return parts
 
 
-def _before_after(profile: StepProfile) -> list[str]:
-    stages = profile.report.before_after
+def _before_after(stages: Stages) -> list[str]:
     folded = [Counter() for _ in range(4)]
     for counts, stage in zip(folded, (stages.graph, stages.built, stages.optimized, stages.kernels), strict=True):
         for layer, count in stage.items():
@@ -190,16 +194,16 @@ def _before_after(profile: StepProfile) -> list[str]:
     return [*parts, page.folded(title, [*more, page.table(header, lost)])]
 
 
-def _compiled(profile: StepProfile) -> list[str]:
+def _compiled(profile: StepProfile, report: StepReport) -> list[str]:
     alone = Counter(_sort_of_reason(kernel.why_alone) for kernel in profile.kernels)
     title = "why kernels were not fused into their readers"
     parts = [page.folded(title, [page.table(["why", "kernels"], [[w, f"{n:,}"] for w, n in alone.most_common()])])]
-    if profile.report.memory is None:
+    if report.memory is None:
         return parts
     kernels = {kernel.name: kernel for kernel in profile.kernels}
     buffers = [
         [buffer.name, mib(buffer.bytes), *((kernel.layer, kernel.source, kernel.shape) if kernel else ("", "", ""))]
-        for buffer in profile.report.memory.largest
+        for buffer in report.memory.largest
         for kernel in [kernels.get(buffer.name)]
     ]
     title = "the largest buffers that live at the peak of memory"
@@ -213,12 +217,12 @@ def _sort_of_reason(why: str) -> str:
     return why or "not known"
 
 
-def _tracing(profile: StepProfile) -> list[str]:
+def _tracing(tracing: TraceReport) -> list[str]:
     rows = [
         [str(number), ", ".join(f"{name}: {kind}" for name, kind in trace.signature.items()), "; ".join(trace.changes)]
-        for number, trace in enumerate(profile.tracing.traces, 1)
+        for number, trace in enumerate(tracing.traces, 1)
     ]
-    title = f"traced {many(profile.tracing.count, 'time')}"
+    title = f"traced {many(tracing.count, 'time')}"
     return [page.folded(title, [page.table(["trace", "signature", "what changed"], rows)])]
 
 

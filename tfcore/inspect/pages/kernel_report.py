@@ -5,6 +5,7 @@ import textwrap
 from collections import Counter
 
 from tfcore.inspect.hlo.kernels import Kernel
+from tfcore.inspect.hlo.stages import Stages
 from tfcore.inspect.profile.step_profile import Group, StepProfile
 
 WIDTH = 118
@@ -34,16 +35,14 @@ def facts(profile: StepProfile) -> list[tuple[str, str]]:
         before, built, after = (sum(stage.values()) for stage in (stages.graph, stages.built, stages.optimized))
         text = f"{before:,} operations in the graph, " if stages.graph else ""
         text += f"{built:,} in HLO as built, {after:,} as optimized, fused into {len(profile.kernels):,} kernels"
-        found.append(("compiler", f"{text}; {_gone(profile)}"))
+        found.append(("compiler", f"{text}; {_gone(stages)}"))
     return found
 
 
 def warnings(profile: StepProfile) -> list[str]:
     """Return what a reader should know before trusting or shipping the step; [] if there is nothing."""
     found = [f"XLA could not compile {item}" for item in profile.refused]
-    traces = profile.tracing.traces if profile.tracing is not None else ()
-    changes = [change for trace in traces for change in trace.changes]
-    if changes:
+    if profile.tracing is not None and (changes := [c for trace in profile.tracing.traces for c in trace.changes]):
         found.append(f"traced {many(profile.tracing.count, 'time')}: {'; '.join(changes)}")
     if profile.report is None:
         return [*found, *_time_warnings(profile)]
@@ -94,8 +93,9 @@ def _time_warnings(profile: StepProfile) -> list[str]:
         name, us = timing.unattributed[0]
         found.append(f"{missed / timing.profiled_us:.0%} of the step fits no kernel, the most of it {name} ({_ms(us)})")
     for kernel in profile.kernels:
-        if kernel.opcode in ("scatter", "sort", "select-and-scatter") and (profile.us(kernel) or 0) > _WORTH * total:
-            found.append(f"{kernel} is a {kernel.opcode}, which runs on one thread on CPU: {_ms(profile.us(kernel))}")
+        us = profile.us(kernel) or 0.0
+        if kernel.opcode in ("scatter", "sort", "select-and-scatter") and us > _WORTH * total:
+            found.append(f"{kernel} is a {kernel.opcode}, which runs on one thread on CPU: {_ms(us)}")
     if timing.idle_us > 0.2 * timing.profiled_us:
         share = f"{timing.idle_us / timing.profiled_us:.0%}"
         found.append(f"in {share} of the step nothing of it ran: the call, the launch, other programs' turns")
@@ -180,8 +180,8 @@ def _tracing(profile: StepProfile) -> list[tuple[str, str]]:
     return [("tracing", text + f"compiled in {report.compile_seconds:.1f} s")]
 
 
-def _gone(profile: StepProfile) -> str:
-    reasons = Counter(reason(gone.reason) for gone in profile.report.before_after.gone)
+def _gone(stages: Stages) -> str:
+    reasons = Counter(reason(gone.reason) for gone in stages.gone)
     return "gone: " + ", ".join(f"{count:,} {name}" for name, count in reasons.most_common())
 
 

@@ -46,8 +46,8 @@ def comparison_rows(forms: Sequence[Form]) -> list[list[str]]:
     first, *others = forms
     rows = [["", first.label, *(cell for form in others for cell in (form.label, "times"))]]
     for name, value, show in _ROWS:
-        values = [value(form.report) for form in forms]
-        if any(found is None for found in values):
+        values = [count for form in forms if (count := value(form.report)) is not None]
+        if len(values) < len(forms):
             continue  # a program that was compiled elsewhere does not tell
         pairs = ((show(found), _times(found, values[0])) for found in values[1:])
         rows.append([name, show(values[0]), *(cell for pair in pairs for cell in pair)])

@@ -129,8 +129,10 @@ def change_rows(changes: Sequence[KernelChange]) -> list[list[str]]:
     """Return the changes as a table, its header first."""
     rows = [["", "kernel", "FLOP", "bytes", "µs", "from", "shape"]]
     for change in changes:
-        kernel = change.other or change.one
-        name = kernel["name"] if change.sort != "changed" else f"{change.one['name']} → {change.other['name']}"
+        kernel = change.other or change.one or {}
+        name = kernel["name"]
+        if change.one is not None and change.other is not None:
+            name = f"{change.one['name']} → {change.other['name']}"
         shapes = dict.fromkeys(side["shape"] for side in (change.one, change.other) if side and side.get("shape"))
         origin = (kernel["source"].rpartition("/")[2], kernel["layer"], kernel["phase"], kernel.get("operation"))
         cells = [_signed(change.by(field)) for field in ("flops", "bytes", "us")]
@@ -174,7 +176,7 @@ def _work(kernel: dict) -> tuple:
 
 
 def _sum(kernels: Sequence[dict], field: str) -> float | None:
-    values = [kernel.get(field) for kernel in kernels if kernel.get(field) is not None]
+    values = [kernel[field] for kernel in kernels if kernel.get(field) is not None]
     return sum(values) if values else None
 
 

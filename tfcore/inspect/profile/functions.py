@@ -76,8 +76,9 @@ def load_saved_model(path: Path, arguments: str = "", *, batch: int = 1) -> tupl
     def call(*inputs):
         return signature(**dict(zip(specs, inputs, strict=True)))
 
-    call.model = model  # its variables live as long as it does
-    return _traced(tf.function(call, autograph=False), values, str(path)), values, f"{path}, signature {name}"
+    function = tf.function(call, autograph=False)
+    function.model = model  # its variables live as long as it does
+    return _traced(function, values, str(path)), values, f"{path}, signature {name}"
 
 
 def _module(name: str):
@@ -87,6 +88,8 @@ def _module(name: str):
     try:
         if name.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{name} is no Python file")
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module
             spec.loader.exec_module(module)
@@ -124,6 +127,8 @@ def _given(text: str, module) -> tuple:
 
 def _parsed(word: str) -> tuple[tf.DType, list[int]]:
     found = _SHAPE.fullmatch(word)
+    if found is None:
+        raise ValueError(f"--args: {word!r} is no shape, such as f32[32,224,224,3]")
     name = _DTYPES.get(found["dtype"], found["dtype"])
     try:
         dtype = tf.as_dtype(name)

@@ -172,6 +172,8 @@ def _of_dump(files: Sequence[Path]) -> list[Program]:
     stages: dict[str, dict[str, Path]] = {}
     for file in files:
         found = _DUMP.match(file.name)
+        if found is None:
+            continue
         stage = "before" if "before_optimizations" in found["stage"] else "after"
         known = stages.setdefault(found["module"], {})
         if stage not in known or found["kind"] == "txt":  # with a text beside it, that

@@ -10,6 +10,7 @@ an insightful visual performance model for multicore architectures", CACM 52(4),
 """
 
 import dataclasses
+import functools
 import math
 import re
 import time
@@ -107,7 +108,7 @@ def _peak(dtype: tf.DType) -> tuple[float, int]:
     best = 0.0, 0
     for size in _SIZES:
         factor = tf.cast(tf.random.stateless_normal([size, size], seed=(0, size)), dtype)  # (size, size)
-        seconds = _fastest(lambda factor=factor: product(factor, factor))
+        seconds = _fastest(functools.partial(product, factor, factor))
         best = max(best, (2 * size**3 / seconds, size))
         if seconds > _ENOUGH:
             break

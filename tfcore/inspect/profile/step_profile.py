@@ -167,7 +167,7 @@ def profile_step(function, *args, steps: int = 20, **kwargs) -> StepProfile:
 def with_sound_ceilings(profile: StepProfile) -> StepProfile:
     """Return the profile with its ceilings measured again, once, where a kernel came out above one of them."""
     above = profile.above_ceilings()
-    if above is None:
+    if above is None or profile.ceilings is None:
         return profile
     first = f"{above[0].name} came out at {above[1].fraction:.0%} of one"
     again = profile.ceilings.higher(measure_ceilings(sorted(profile.ceilings.flops_per_second)))
@@ -198,7 +198,6 @@ def profile_graph(function, *args, steps: int = 20) -> StepProfile:
 
 def _operation(name: str, origin: Origin) -> Kernel:
     """An operation of the graph as a kernel of which nothing is counted."""
-    nothing = ("flops", "transcendentals", "integer_ops", "bytes_read", "bytes_written", "flops_again")
     return Kernel(
         name=name,
         opcode=origin.op_type,
@@ -209,10 +208,15 @@ def _operation(name: str, origin: Origin) -> Kernel:
         phase=origin.phase,
         op_type=origin.op_type,
         inferred=False,
+        flops=0,
+        transcendentals=0,
+        integer_ops=0,
+        bytes_read=0,
+        bytes_written=0,
         counted=False,
+        flops_again=0,
         runs=1,
         fused_ops=(),
         origins=(origin,),
         why_alone="",
-        **dict.fromkeys(nothing, 0),
     )

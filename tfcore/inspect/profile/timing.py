@@ -14,7 +14,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -152,7 +152,7 @@ def attribute(windows: Intervals, events: Sequence[Event], names: Collection[str
         ValueError: if no event in a step has a name.
     """
     inside: list[list[Event]] = [[] for _ in windows]
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for event in events:
         middle = (event.begin + event.end) / 2  # a device's clock may be some microseconds off
         place = bisect.bisect(windows, (middle, float("inf"))) - 1
@@ -160,8 +160,9 @@ def attribute(windows: Intervals, events: Sequence[Event], names: Collection[str
             # A thread may still be at an event's end when the step is over.
             begin, end = max(event.begin, windows[place][0]), min(event.end, windows[place][1])
             inside[place].append(dataclasses.replace(event, begin=begin, end=end))
-            seconds[event.group] += (event.name in names) * (event.end - event.begin)
-    if not +seconds:
+            if event.name in names:
+                seconds[event.group] += event.end - event.begin
+    if not any(seconds.values()):
         raise ValueError(
             f"the profiler recorded {sum(map(len, inside))} events in {len(windows)} steps, none of them with the name "
             f"of one of {len(names)} kernels: are the kernels those of this step, and does it run on this machine?"
