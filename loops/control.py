@@ -95,7 +95,7 @@ class BestCheckpoint(_Control):
 
 @dataclasses.dataclass(kw_only=True)
 class EarlyStopping(_Control):
-    """When to stop and which weights to go back to, as Keras's EarlyStopping(restore_best_weights=True).
+    """When to stop, as Keras's EarlyStopping; which weights are the best says `BestCheckpoint`.
 
     Args:
         mode: "min" or "max".
@@ -108,21 +108,18 @@ class EarlyStopping(_Control):
 
     patience: int
     min_delta: float = 0.0
-    best_epoch: int = dataclasses.field(default=0, init=False)
     wait: int = dataclasses.field(default=0, init=False)  # epochs since the best
 
     def __post_init__(self):
         super().__post_init__()
         self._check_waiting(self.patience, self.min_delta)
 
-    def update(self, value: float, epoch: int) -> bool:
-        """Return whether `epoch`'s weights are those to restore at the end, until a later call says so of others."""
-        better = improves(value, self.best, mode=self.mode, min_delta=self.min_delta)
-        if better:
-            self.best, self.best_epoch, self.wait = value, epoch, 0
+    def update(self, value: float) -> None:
+        """Take the value after one more epoch."""
+        if improves(value, self.best, mode=self.mode, min_delta=self.min_delta):
+            self.best, self.wait = value, 0
         else:
             self.wait += 1
-        return better
 
     @property
     def stopped(self) -> bool:
@@ -200,28 +197,24 @@ class Controls:
         return {name: machine for name, machine in machines.items() if machine is not None}
 
 
-def cosine_with_warmup(
-    step: int, *, learning_rate: float, steps: int, warmup_steps: int = 0, final: float = 0.0
-) -> float:
-    """The learning rate of update `step`, from 0: a line up to `learning_rate`, then half a cosine down to `final`.
+def cosine_with_warmup(step: int, *, learning_rate: float, steps: int, warmup_steps: int = 0) -> float:
+    """The learning rate of update `step`, from 0: a line up to `learning_rate`, then half a cosine down to 0.
 
-        s < w:  α·s / w        s ≥ w:  final + (α − final)·(1 + cos(π·(s − w)/(S − w))) / 2        s ≥ S:  final
+        s < w:  α·s / w        s ≥ w:  α·(1 + cos(π·(s − w)/(S − w))) / 2        s ≥ S:  0
 
     with α = `learning_rate`, w = `warmup_steps`, S = `steps` (Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5,
-    without restarts). Equals Keras's CosineDecay(0, S − w, final / α, warmup_target=α, warmup_steps=w).
+    without restarts). Equals Keras's CosineDecay(0, S − w, warmup_target=α, warmup_steps=w).
 
     Raises:
-        ValueError: for a learning rate that is not positive, a warm-up that is not shorter than the run, or a `final`
-            outside [0, learning_rate].
+        ValueError: for a learning rate that is not positive, or a warm-up that is not shorter than the run.
     """
     for field, value, ok, wanted in (
         ("learning_rate", learning_rate, 0 < learning_rate < math.inf, "positive, such as 0.001"),
         ("warmup_steps", warmup_steps, 0 <= warmup_steps < steps, f"at least 0 and below steps ({steps}), such as 0"),
-        ("final", final, 0 <= final <= learning_rate, f"from 0 to learning_rate ({learning_rate}), such as 0"),
     ):
         if not ok:
             raise ValueError(f"cosine_with_warmup: {field} must be {wanted}, got {value!r}")
     if step < warmup_steps:
         return learning_rate * step / warmup_steps
     done = min((step - warmup_steps) / (steps - warmup_steps), 1.0)
-    return final + (learning_rate - final) * (1.0 + math.cos(math.pi * done)) / 2.0
+    return learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0

@@ -238,7 +238,7 @@ def end_epoch(state: TrainingState, result: dict[str, float]) -> None:
         run.write_history(state.history)
     is_best = controls.best.update(row[run.recipe.monitor], progress.epoch)
     if controls.stopping is not None:
-        controls.stopping.update(row[run.recipe.monitor], progress.epoch)
+        controls.stopping.update(row[run.recipe.monitor])
     if controls.plateau is not None:
         learner.optimizer.learning_rate.assign(controls.plateau.update(row["val_loss"], row["learning_rate"]))
     if is_best:

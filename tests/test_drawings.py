@@ -14,6 +14,8 @@ from loops.run.restore import fresh_model
 from loops.run.runs import Run
 from parts import command_line
 from tests.support.pictures import heat_maps, values_of
+from tfcore.inspect.graph.attention_weights import attention_maps
+from tfcore.layers.attention import Attention, MultiHeadAttention
 
 VIT = {"image_size": 24, "patch_size": 6, "width": 16, "blocks": 3, "heads": 2, "mlp_width": 32, "head_units": (32,)}
 PERCEIVER = {"image_size": 16, "patch_size": 2, "width": 16, "latents": 12, "blocks": 1, "heads": 2}
@@ -91,7 +93,7 @@ def test_attention_is_the_models_on_the_first_test_image(drawn):
     recipe = recipes.get("vit_cifar100")
     model = fresh_model(recipe, SIZES["cifar100"])
     model.tokens.normalization.fit(DATASET.train.inputs[:180])  # the last tenth validates
-    expected = model.attention_maps(tf.constant(DATASET.test.inputs[:1].astype(np.float32)))
+    expected = attention_maps(model, tf.constant(DATASET.test.inputs[:1].astype(np.float32)), MultiHeadAttention)
     assert _visualize("vit_cifar100", "--what", "attention") == 0
     panels = heat_maps(drawn["attention.png"])
     for panel, (layer, head) in zip(panels, np.ndindex(3, 2), strict=True):
@@ -119,7 +121,7 @@ def test_a_runs_pictures_show_its_best_weights(tmp_path, drawn, capsys):
     model.latents.assign(3 * model.latents)
     run = _run_with(tmp_path / "run", model, recipe)
     assert _visualize(run, "--what", "attention") == 0
-    expected = model.attention_maps(tf.constant(DATASET.test.inputs[:1].astype(np.float32)))
+    expected = attention_maps(model, tf.constant(DATASET.test.inputs[:1].astype(np.float32)), Attention)
     panels = heat_maps(drawn["cross-attention.png"])
     for panel, weights in zip((panels[0], panels[9]), expected, strict=True):
         np.testing.assert_allclose(values_of(panel, 1), 64 * weights[0].numpy().mean(axis=0).reshape(8, 8), rtol=1e-4)

@@ -117,7 +117,6 @@ REFUSED = {
     ),
     "pool stride": (lambda: max_pool(IMAGE, kernel_size=2, stride=0), "stride.*got 0"),
     "conv stride": (lambda: Conv2D(channels=6, filters=3, kernel_size=3, stride=0, key=KEY), "stride.*got 0"),
-    "conv dilation": (lambda: Conv2D(channels=6, filters=3, kernel_size=3, dilation=0, key=KEY), "dilation"),
     "conv padding": (lambda: Conv2D(channels=6, filters=3, kernel_size=3, padding="same", key=KEY), "'same'"),
     "conv filters": (lambda: Conv2D(channels=6, filters=0, kernel_size=3, key=KEY), "filters.*got 0"),
     "conv formulation": (

@@ -11,6 +11,7 @@ from loops.run.restore import fresh_model
 from loops.steps import Metrics, make_train_step
 from tests.support.build import build
 from tfcore import random
+from tfcore.inspect.graph.attention_weights import attention_maps
 from tfcore.layers.attention import MultiHeadAttention
 from tfcore.layers.normalization import LayerNorm
 from tfcore.layers.series import RandomShift, SeriesTokens
@@ -157,7 +158,7 @@ def test_folded_attention_in_bfloat16_returns_bfloat16():
 
 def test_attention_maps_are_those_of_each_block():
     model = build(TimeSeriesTransformer, key=KEY, **SMALL)
-    maps = model.attention_maps(_batch(0)[0])
+    maps = attention_maps(model, _batch(0)[0], MultiHeadAttention)
     assert [tuple(weights.shape) for weights in maps] == [(13, 3, 131, 131)] * 2
 
 

@@ -9,6 +9,8 @@ from loops.steps import Metrics, make_train_step
 from tests.catalog.models import WITHOUT_EFFECT
 from tests.support.build import build
 from tfcore import random
+from tfcore.inspect.graph.attention_weights import attention_maps
+from tfcore.layers.attention import Attention, MultiHeadAttention
 from tfcore.layers.feedforward import Mlp
 from tfcore.layers.patches import PatchEncoder, Patches
 from tfcore.layers.tokens import ImageTokens
@@ -111,7 +113,7 @@ def test_options_of_the_vision_transformer(options):
     model = build(VisionTransformer, **{**VIT, **options}, key=KEY)
     positions = (12 // model.tokens.patches.patch_size) ** 2
     assert model(tf.cast(IMAGES, tf.float32), training=True, key=KEY).shape == (3, 7)
-    maps = model.attention_maps(tf.cast(IMAGES, tf.float32))
+    maps = attention_maps(model, tf.cast(IMAGES, tf.float32), MultiHeadAttention)
     assert [tuple(weights.shape) for weights in maps] == 2 * [(3, 2, positions, positions)]
 
 
@@ -122,7 +124,7 @@ def test_options_of_the_perceiver(options):
     model = build(Perceiver, **{**PERCEIVER, **options}, key=KEY)
     assert model(tf.cast(IMAGES, tf.float32), training=True, key=KEY).shape == (3, 7)
     positions = (12 // model.tokens.patches.patch_size) ** 2
-    maps = model.attention_maps(tf.cast(IMAGES, tf.float32))
+    maps = attention_maps(model, tf.cast(IMAGES, tf.float32), Attention)
     assert [tuple(weights.shape) for weights in maps] == model.iterations * [(3, model.latents.shape[0], positions)]
 
 

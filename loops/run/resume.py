@@ -109,6 +109,7 @@ def find_start(run: Run, report: Callable[[str], None]) -> Start | None:
     if "clock" not in meta:  # of a version that kept the open epoch's seconds alone; 0 between epochs
         meta["examples"] = int(arrays["metrics/examples"]) if meta["seconds"] else 0
         meta["clock"] = Clock().state()
+    meta["controls"].get("stopping", {}).pop("best_epoch", None)  # of a version that counted the best epoch twice
     # A row may be newer than the checkpoint, if the run was stopped between the two writes.
     kept = history[: meta["epoch"]]
     if len(kept) < meta["epoch"]:

@@ -15,6 +15,8 @@ from loops.run.restore import fresh_model, restored_model, sizes_of
 from loops.run.runs import Run
 from loops.steps import to_floats
 from tfcore.inspect.figures import attention_figures, figures
+from tfcore.inspect.graph.attention_weights import attention_maps
+from tfcore.layers.attention import Attention, MultiHeadAttention
 from tfcore.models.inn import Inn
 from tfcore.models.perceiver import Perceiver
 from tfcore.models.vit import VisionTransformer
@@ -120,14 +122,14 @@ def attention(shown: Shown) -> Figure:
     """The first test image with each layer's and head's attention."""
     images, (name,) = shown.test_images(1)
     (image,) = as_seen(shown, images)
-    maps = [weights[0] for weights in attention_maps(shown, images)]
+    maps = [weights[0] for weights in maps_of(shown, images, MultiHeadAttention)]
     return attention_figures.attention_grid(image, maps, name=name, title=shown.title)
 
 
 def rollouts(shown: Shown) -> Figure:
     """The first test images with their attention rollout."""
     images, names = shown.test_images(ROLLOUTS)
-    maps = attention_maps(shown, images)
+    maps = maps_of(shown, images, MultiHeadAttention)
     return attention_figures.rollout_grid(as_seen(shown, images), maps, names=names, title=shown.title)
 
 
@@ -135,7 +137,7 @@ def cross_attention(shown: Shown) -> Figure:
     """The first test image with what some latents read of it, iteration by iteration."""
     images, (name,) = shown.test_images(1)
     (image,) = as_seen(shown, images)
-    maps = [weights[0] for weights in attention_maps(shown, images)]
+    maps = [weights[0] for weights in maps_of(shown, images, Attention)]
     return attention_figures.latent_grid(image, maps, name=name, title=shown.title)
 
 
@@ -158,9 +160,9 @@ def as_seen(shown: Shown, images: np.ndarray) -> np.ndarray:
     return resized.numpy().round().clip(0, 255).astype(np.uint8)
 
 
-def attention_maps(shown: Shown, images: np.ndarray) -> list[np.ndarray]:
-    """The model's attention of each layer or iteration."""
-    return [weights.numpy() for weights in shown.fitted_model.attention_maps(shown.floats(images))]
+def maps_of(shown: Shown, images: np.ndarray, kind: type[MultiHeadAttention] | type[Attention]) -> list[np.ndarray]:
+    """The model's attention, of a kind, of each layer or iteration."""
+    return [weights.numpy() for weights in attention_maps(shown.fitted_model, shown.floats(images), kind)]
 
 
 # What each model has: --what -> file name -> drawing.

@@ -57,15 +57,8 @@ def _embedding(dtype):
     twin = keras.layers.Embedding(11, 7, dtype=dtype.name)
     twin.build((None,))
     pairs = list(pair_variables(layer, twin).values())
-    indices = np.random.default_rng(0).integers(0, 11, (3, 5)).astype(np.int32)
-
-    def ours(indices):
-        return layer(indices), tf.convert_to_tensor(layer())
-
-    def theirs(indices):
-        return twin(indices), tf.convert_to_tensor(twin(tf.range(11)))
-
-    return Case(ours, theirs, (indices,), pairs)
+    factors = random_array((11, 7), dtype)
+    return Case(lambda x: x * layer(), lambda x: x * twin(tf.range(11)), (factors,), pairs)
 
 
 def _dense_twin(units, activation, dtype):

@@ -167,7 +167,6 @@ class Attention(Module):
         keys: tf.Tensor,
         values: tf.Tensor,
         *,
-        mask: tf.Tensor | None = None,
         training: bool = False,
         key: tf.Tensor | None = None,
     ) -> tf.Tensor:
@@ -177,7 +176,6 @@ class Attention(Module):
             keys,
             values,
             scale=self.scale,
-            mask=mask,
             formulation=self.formulation,
             **_dropout(self, training, key),
         )  # (B, 1, T, e)

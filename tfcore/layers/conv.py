@@ -28,7 +28,6 @@ class Conv2D(Module):
         kernel_size: int,
         stride: int = 1,
         padding: str = "SAME",
-        dilation: int = 1,
         formulation: str = "tensorflow",
         initializer: Initializer = glorot_uniform,
         key: tf.Tensor,
@@ -40,9 +39,8 @@ class Conv2D(Module):
                 raise ValueError(f"Conv2D: {name} must be at least 1, got {value}")
         if formulation not in FORMULATIONS:
             raise ValueError(f"Conv2D: formulation must be one of {', '.join(FORMULATIONS)}, got {formulation!r}")
-        Window(kernel_size, stride, padding, dilation)  # refuses impossible sizes here, not at the first image
-        self.stride, self.padding, self.dilation = stride, padding, dilation
-        self.formulation, self.dtype = formulation, dtype
+        Window(kernel_size, stride, padding)  # refuses impossible sizes here, not at the first image
+        self.stride, self.padding, self.formulation, self.dtype = stride, padding, formulation, dtype
         stored = variable_dtype(dtype)
         shape = (kernel_size, kernel_size, channels, filters)
         self.kernel = tf.Variable(initializer(shape, key, stored), name="kernel")
@@ -59,7 +57,6 @@ class Conv2D(Module):
             tf.cast(self.kernel, self.dtype),
             stride=self.stride,
             padding=self.padding,
-            dilation=self.dilation,
             formulation=self.formulation,
         )  # (B, H', W', filters)
         if pool > 1:

@@ -8,7 +8,7 @@ from tfcore.precision import variable_dtype
 
 
 class Embedding(Module):
-    """A table of learned vectors: indices (...) -> (..., width); without indices the whole table (count, width).
+    """A table of learned vectors: () -> (count, width).
 
     Weight: `embeddings` (count, width), uniform in ±0.05 as Keras's. Raises ValueError for sizes below 1.
     """
@@ -22,6 +22,5 @@ class Embedding(Module):
         table = random.uniform(key, (count, width), -0.05, 0.05, variable_dtype(dtype))
         self.embeddings = tf.Variable(table, name="embeddings")
 
-    def __call__(self, indices: tf.Tensor | None = None) -> tf.Tensor:
-        table = tf.cast(self.embeddings, self.dtype)  # (count, width)
-        return table if indices is None else tf.gather(table, indices)  # (..., width)
+    def __call__(self) -> tf.Tensor:
+        return tf.cast(self.embeddings, self.dtype)  # (count, width)

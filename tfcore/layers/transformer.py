@@ -44,10 +44,6 @@ class AttentionBlock(Module):
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         return x + self.attention(self.attention_norm(x), training=training, key=key)  # (B, T, width)
 
-    def weights(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the attention weights (B, N, T, T) that the block gives its input in inference."""
-        return self.attention.weights(self.attention_norm(x))
-
 
 class PreNormBlock(AttentionBlock):
     """x + attention(norm x), then y + feed_forward(norm y): (B, T, width) -> (B, T, width).
@@ -131,7 +127,3 @@ class PostNormBlock(Module):
         r = x + self.attention_norm(self.attention_dropout(attended, training=training, key=key))
         hidden = self.hidden_dropout(relu(self.hidden(r)), training=training, key=key)  # (B, T, hidden)
         return r + self.output_norm(self.output(hidden))  # (B, T, width)
-
-    def weights(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the attention weights (B, N, T, T) that the block gives its input in inference."""
-        return self.attention.weights(x)

@@ -78,10 +78,6 @@ class CrossAttention(Module):
         x = self.norm(add_parameter(x, latents))
         return self.feed_forward(x, training=training, key=key) + x  # (B, L, D)
 
-    def weights(self, latents: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-        """Return the attention weights (B, L, S) in inference."""
-        return self.attention.weights(self._query(self.latent_norm(latents), keys), keys)
-
     def _query(self, latents: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """The first iteration's latents are the same for all examples: projected once, then handed to each."""
         query = self.query(latents)  # (B or 1, L, D)
@@ -209,24 +205,13 @@ class Perceiver(Module):
         check_sites(self)
 
     def __call__(self, images: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
-        latents, _ = self._read(images, training, key, with_weights=False)  # (B, L, D)
-        return self.head(global_average_pool(latents), training=training, key=key)  # (B, classes)
-
-    def attention_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
-        """Return the cross-attention weights (B, L, S) of each iteration in inference."""
-        return self._read(images, False, None, with_weights=True)[1]
-
-    def _read(self, images, training, key, *, with_weights):
-        """The latents after all iterations (B, L, D), and on request each iteration's weights (B, L, S)."""
         tokens = self.tokens(images, training=training, key=key)  # (B, S, D)
         keys, values = self.cross_attention.keys_and_values(tokens)  # (B, S, D), (B, S, D)
-        latents, weights = tf.cast(self.latents, self.dtype)[None], []  # (1, L, D)
+        latents = tf.cast(self.latents, self.dtype)[None]  # (1, L, D)
         for iteration in range(self.iterations):
             # The same modules again: a key of their own, or both iterations would drop the same elements.
             own_key = None if key is None else random.fold_in(key, 1000 + iteration)
-            if with_weights:
-                weights.append(self.cross_attention.weights(latents, keys))
             latents = self.cross_attention(latents, keys, values, training=training, key=own_key)  # (B, L, D)
             for block in self.blocks:
                 latents = block(latents, training=training, key=own_key)  # (B, L, D)
-        return latents, weights
+        return self.head(global_average_pool(latents), training=training, key=key)  # (B, classes)

@@ -111,14 +111,6 @@ class TimeSeriesTransformer(Module):
         x = self.dropout(relu(self.head(x)), training=training, key=key)  # (B, head_units)
         return self.logits(x)  # (B, classes)
 
-    def attention_maps(self, series: tf.Tensor) -> list[tf.Tensor]:
-        """Return each block's attention weights (B, N, T, T) in inference."""
-        x, maps = tf.cast(series, self.dtype), []
-        for block in self.blocks:
-            maps.append(block.weights(x))
-            x = block(x)
-        return maps
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WindowTransformerConfig(Config):
@@ -214,14 +206,6 @@ class WindowTransformer(Module):
             x = block(x, training=training, key=key)  # (B, S, D)
         x = global_average_pool(self.norm(x))  # (B, D)
         return self.logits(self.dropout(x, training=training, key=key))  # (B, classes)
-
-    def attention_maps(self, series: tf.Tensor) -> list[tf.Tensor]:
-        """Return each block's attention weights (B, N, S, S) in inference."""
-        x, maps = self.tokens(series[:, :, 0]), []
-        for block in self.blocks:
-            maps.append(block.weights(x))
-            x = block(x)
-        return maps
 
 
 def check_series(series: tf.Tensor, length: int, channels: int) -> None:

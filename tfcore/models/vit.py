@@ -139,11 +139,3 @@ class VisionTransformer(Module):
             x = global_average_pool(x)  # (B, D)
         x = self.head(self.dropout(x, training=training, key=key), training=training, key=key)
         return self.logits(x)  # (B, classes)
-
-    def attention_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
-        """Return each block's attention weights (B, N, T, T) in inference."""
-        x, maps = self.tokens(images), []
-        for block in self.blocks:
-            maps.append(block.weights(x))
-            x = block(x)
-        return maps

@@ -14,25 +14,23 @@ def convolve(
     *,
     stride: int = 1,
     padding: str = "SAME",
-    dilation: int = 1,
     formulation: str = "tensorflow",
 ) -> tf.Tensor:
-    """y[b, i, j, f] = Σ_{u, v, c} padded[b, i·s + u·d, j·s + v·d, c] · kernel[u, v, c, f].
+    """y[b, i, j, f] = Σ_{u, v, c} padded[b, i·s + u, j·s + v, c] · kernel[u, v, c, f].
 
-    (B, H, W, C), (K, K, C, F) -> (B, H', W', F). Source: LeCun et al. 1998, section II.A; dilation: Yu and Koltun 2016.
+    (B, H, W, C), (K, K, C, F) -> (B, H', W', F). Source: LeCun et al. 1998, section II.A.
 
     `formulation`: "tensorflow" calls the library's operation (the fast one); "patches" shows what it computes.
 
     Raises:
-        ValueError: for an unknown formulation or padding, sizes below 1, channels that do not match the kernel's, or
-            stride and dilation both above 1 in formulation "tensorflow".
+        ValueError: for an unknown formulation or padding, sizes below 1, or channels that do not match the kernel's.
     """
     if kernel.shape[0] != kernel.shape[1] or kernel.shape[2] != x.shape[3]:
         raise ValueError(
             f"a kernel of shape {tuple(kernel.shape)} does not fit an image of {x.shape[3]} channels: "
             "expected (K, K, channels, filters)"
         )
-    window = Window(int(kernel.shape[0]), stride, padding, dilation)
+    window = Window(int(kernel.shape[0]), stride, padding)
     if formulation not in FORMULATIONS:
         raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, got {formulation!r}")
     return FORMULATIONS[formulation](x, kernel, window)
@@ -45,7 +43,6 @@ def convolve_patches(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tens
         kernel_size=window.kernel_size,
         stride=window.stride,
         padding=window.padding,
-        dilation=window.dilation,
     )  # (B, H', W', K·K, C)
     _, height, width, taps, channels = patches.shape
     rows = tf.reshape(patches, [-1, taps * channels])  # (B·H'·W', K·K·C)
@@ -62,15 +59,7 @@ def convolve_tensorflow(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.T
     if window.kernel_size == 1 and window.stride == 1:
         pixels = tf.reshape(x, [-1, x.shape[3]])  # (B·H·W, C)
         return tf.reshape(pixels @ kernel[0, 0], [-1, *x.shape[1:3], kernel.shape[3]])  # (B, H, W, F)
-    if window.dilation == 1:
-        return tf.nn.conv2d(x, kernel, strides=window.stride, padding=window.padding)  # (B, H', W', F)
-    if window.stride > 1:
-        raise ValueError(
-            f"stride {window.stride} with dilation {window.dilation} is only in formulation 'patches': "
-            "TensorFlow's operation takes one of them above 1"
-        )
-    # conv2d's own dilation has no gradient on CPU; this one moves pixels into the batch axis and back.
-    return tf.nn.atrous_conv2d(x, kernel, rate=window.dilation, padding=window.padding)  # (B, H', W', F)
+    return tf.nn.conv2d(x, kernel, strides=window.stride, padding=window.padding)  # (B, H', W', F)
 
 
 FORMULATIONS = {"tensorflow": convolve_tensorflow, "patches": convolve_patches}

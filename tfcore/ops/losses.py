@@ -21,18 +21,6 @@ def cross_entropy_from_logits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor
     return -tf.reduce_sum(tf.where(chosen, log_probabilities, 0.0), axis=-1)  # (B,)
 
 
-def cross_entropy_from_probabilities(
-    labels: tf.Tensor, probabilities: tf.Tensor, *, epsilon: float = 1e-7
-) -> tf.Tensor:
-    """−log (p[label] / Σ p) with p clipped to [ε, 1 − ε]: (B,), (B, classes) -> (B,).
-
-    As Keras computes it for a model that ends in a softmax: the clip bounds the loss at −log ε ≈ 16.1, and makes the
-    gradient of a clipped probability zero.
-    """
-    clipped = tf.clip_by_value(probabilities, epsilon, 1.0 - epsilon)
-    return cross_entropy_from_logits(labels, tf.math.log(clipped))
-
-
 def accuracy(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
     """Whether the highest score (the first of equal ones) is the label's: (B,), (B, classes) -> (B,) bool."""
     return tf.argmax(scores, axis=-1, output_type=labels.dtype) == labels

@@ -1,7 +1,7 @@
 """Sliding windows over images, written by hand: geometry, shifted slices ("taps") and patch extraction.
 
-Glossary: B batch, H W C image, H' W' output size, K kernel (window) size, s stride, d dilation. A *tap* is the image as
-seen through one of the K·K positions of the window: a strided slice of the padded image, of the output's size.
+Glossary: B batch, H W C image, H' W' output size, K kernel (window) size, s stride. A *tap* is the image as seen
+through one of the K·K positions of the window: a strided slice of the padded image, of the output's size.
 """
 
 import dataclasses
@@ -15,43 +15,37 @@ PADDINGS = ("SAME", "VALID")
 class Window:
     """Geometry of a square sliding window; refuses impossible values when it is built.
 
-    Raises ValueError for a kernel size, stride or dilation below 1 and for an unknown padding.
+    Raises ValueError for a kernel size or stride below 1 and for an unknown padding.
     """
 
     kernel_size: int
     stride: int = 1
     padding: str = "SAME"
-    dilation: int = 1
 
     def __post_init__(self):
-        for name in ("kernel_size", "stride", "dilation"):
+        for name in ("kernel_size", "stride"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         if self.padding not in PADDINGS:
             raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {self.padding!r}")
 
-    @property
-    def extent(self) -> int:
-        """How many pixels the dilated window spans: (K − 1)·d + 1."""
-        return (self.kernel_size - 1) * self.dilation + 1
-
     def output_size(self, size: int) -> int:
-        """Number of window positions along an axis: ⌈n / s⌉ for SAME, ⌊(n − extent) / s⌋ + 1 for VALID."""
+        """Number of window positions along an axis: ⌈n / s⌉ for SAME, ⌊(n − K) / s⌋ + 1 for VALID."""
         if self.padding == "SAME":
             return -(-size // self.stride)
-        if size < self.extent:
+        if size < self.kernel_size:
             raise ValueError(
-                f"a VALID window spanning {self.extent} pixels does not fit an image of size {size}: "
-                "use a smaller kernel_size or dilation, or padding SAME"
+                f"a VALID window spanning {self.kernel_size} pixels does not fit an image of size {size}: "
+                "use a smaller kernel_size, or padding SAME"
             )
-        return (size - self.extent) // self.stride + 1
+        return (size - self.kernel_size) // self.stride + 1
 
     def padding_of(self, size: int) -> tuple[int, int]:
         """Zeros (before, after) along an axis; an odd total puts the extra zero after, as TensorFlow does."""
         if self.padding == "VALID":
             return 0, 0
-        total = max((self.output_size(size) - 1) * self.stride + self.extent - size, 0)
+        total = max((self.output_size(size) - 1) * self.stride + self.kernel_size - size, 0)
         return total // 2, total - total // 2
 
     def pad(self, x: tf.Tensor) -> tf.Tensor:
@@ -66,7 +60,7 @@ class Window:
         """
         rows = (self.output_size(height) - 1) * self.stride + 1
         columns = (self.output_size(width) - 1) * self.stride + 1
-        offsets = range(0, self.extent, self.dilation)
+        offsets = range(self.kernel_size)
         return [((i, j), (i + rows, j + columns)) for i in offsets for j in offsets]
 
     def taps(self, x: tf.Tensor) -> list[tf.Tensor]:
@@ -78,15 +72,13 @@ class Window:
         ]
 
 
-def extract_patches(
-    x: tf.Tensor, *, kernel_size: int, stride: int = 1, padding: str = "SAME", dilation: int = 1
-) -> tf.Tensor:
+def extract_patches(x: tf.Tensor, *, kernel_size: int, stride: int = 1, padding: str = "SAME") -> tf.Tensor:
     """Cut out the K×K neighbourhood at each window position: (B, H, W, C) -> (B, H', W', K·K, C).
 
-    patch[b, i, j, u·K + v, c] = padded[b, i·s + u·d, j·s + v·d, c]. Taps are in row-major order. (The "im2col" of
+    patch[b, i, j, u·K + v, c] = padded[b, i·s + u, j·s + v, c]. Taps are in row-major order. (The "im2col" of
     Chellapilla et al. 2006, section 2.1; `tf.image.extract_patches` returns the same values as (B, H', W', K·K·C).)
 
     Raises:
         ValueError: for sizes below 1, an unknown padding, or a VALID window larger than the image.
     """
-    return tf.stack(Window(kernel_size, stride, padding, dilation).taps(x), axis=3)  # (B, H', W', K·K, C)
+    return tf.stack(Window(kernel_size, stride, padding).taps(x), axis=3)  # (B, H', W', K·K, C)

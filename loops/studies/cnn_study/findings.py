@@ -25,7 +25,7 @@ def columns(result: Result, kind: str) -> dict[str, list[float]]:
 
 def kernels(result: Result, kind: str, layers: str = "") -> dict[str, list[float]]:
     """Return `columns` of the kernels in `layers`, such as "convolutions", by the layer's short name."""
-    found = columns(result, kind).items()  # PReLU's slopes are among them
+    found = columns(result, kind).items()
     return {short_name(path): values for path, values in found if path.startswith(layers) and path.endswith("/kernel")}
 
 

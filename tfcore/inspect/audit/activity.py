@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfcore.inspect.graph.attention_weights import weights_of_call
 from tfcore.inspect.graph.calls import Call, outputs, watch
 from tfcore.layers.attention import Attention, MultiHeadAttention, Projection
 from tfcore.layers.dropout import Dropout
@@ -123,7 +124,8 @@ class _Sums:
             slope = 4 * x * (1 - x) if entry.kind == "sigmoid" else 1 - x * x  # over its largest
             self.saturated += int(np.count_nonzero(slope < SATURATED))
         if isinstance(call.callee, Attention | MultiHeadAttention):
-            self._add_rows(_weights_of(call))
+            weights = weights_of_call(call, ATTENTION_EXAMPLES)  # (..., T, S)
+            self._add_rows(weights.numpy().astype(np.float64))
 
     def _add_rows(self, weights: np.ndarray) -> None:
         keys = weights.shape[-1]
@@ -174,15 +176,3 @@ def _varying(x: np.ndarray) -> set[str]:
     firsts = {"batch": flat[:1], "positions": flat[:, :1], "channels": flat[:, :, :1]}
     # Not <=: a NaN varies.
     return {axis for axis in _axes(x) if not np.abs(flat - firsts[axis]).max(initial=0.0) <= noise}
-
-
-def _weights_of(call: Call) -> np.ndarray:
-    """The attention weights (..., T, S) of a call's first examples, whatever formulation it used."""
-    few = [part[:ATTENTION_EXAMPLES] if tf.is_tensor(part) else part for part in call.args]
-    named = {
-        name: part[:ATTENTION_EXAMPLES] if tf.is_tensor(part) else part
-        for name, part in call.kwargs.items()
-        if name in ("x", "context", "query", "keys") or (name == "mask" and isinstance(call.callee, MultiHeadAttention))
-    }
-    few = few if isinstance(call.callee, MultiHeadAttention) else few[:2]  # without the values
-    return call.callee.weights(*few, **named).numpy().astype(np.float64)

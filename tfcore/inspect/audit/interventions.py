@@ -80,11 +80,10 @@ def interventions(model: Module, inputs: tf.Tensor, *, seed: int = 0) -> list[In
         found.append(_replacing(model, "permute the patches", "permute", patches[:1], _permuted_output(seed)))
     elif inputs.shape.rank == 3:
         found.append(_replacing(model, "permute the time steps", "permute", ["model"], _permuted_input(seed)))
-    attentions = [path for path, module in modules.items() if isinstance(module, Attention | MultiHeadAttention)]
+    attentions = {path: layer for path, layer in modules.items() if isinstance(layer, Attention | MultiHeadAttention)}
     if len(attentions) > 1:
-        found.append(_replacing(model, "all attention weights uniform", "uniform", attentions, _uniform))
-    for path in attentions:
-        found.append(_replacing(model, f"uniform weights in {path}", "uniform", [path], _uniform))
+        found.append(_uniform("all attention weights uniform", attentions))
+    found += [_uniform(f"uniform weights in {path}", {path: layer}) for path, layer in attentions.items()]
     for path, module in modules.items():
         if re.fullmatch(r"[^/]+/\d+", path) and module.named_trainable_variables() and path in first:
             before, after = first[path]
@@ -173,32 +172,34 @@ def _permute(x: tf.Tensor, generator: np.random.Generator) -> tf.Tensor:
     return tf.gather(x, orders, axis=1, batch_dims=1)
 
 
-def _uniform():
-    return uniform_attention
+def _uniform(name: str, layers: dict[str, Attention | MultiHeadAttention]) -> Intervention:
+    """All weights 1/S: the softmax of scores that are all 0; S the keys that a query may attend to."""
+
+    @contextlib.contextmanager
+    def change() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for layer in layers.values():
+                stack.enter_context(_without_scale(layer))
+            yield
+
+    return Intervention(name, "uniform", ", ".join(layers), change)
 
 
-def uniform_attention(call: Call) -> tf.Tensor:
-    """Return what a call of an attention layer would give with weights 1/S, S the keys that the query may attend to."""
-    layer = call.callee
-    arguments = dict(zip(("x", "context") if isinstance(layer, MultiHeadAttention) else (), call.args, strict=False))
-    arguments |= call.kwargs
-    if isinstance(layer, Attention):
-        query, _, values = (*call.args, *(call.kwargs[n] for n in ("query", "keys", "values")[len(call.args) :]))
-        mean = _mean(tf.cast(values, layer.dtype)[:, None], arguments.get("mask"), query.shape[1])  # (B, 1, T, e)
-        return mean[:, 0]  # (B, T, e)
-    x, context = arguments["x"], arguments.get("context")
-    with call.unwatched():
-        values = layer.value(x if context is None else context)  # (B, N, S, d)
-        return layer.output(_mean(values, arguments.get("mask"), x.shape[1]))  # (B, T, D)
-
-
-def _mean(values: tf.Tensor, mask: tf.Tensor | None, queries: int) -> tf.Tensor:
-    """The mean over the keys that the mask allows: (B, N, S, d) -> (B, N, T, d)."""
-    if mask is None:
-        return tf.repeat(tf.reduce_mean(values, axis=2, keepdims=True), queries, axis=2)
-    shape = [*values.shape[:2], queries, values.shape[2]]
-    allowed = tf.cast(tf.broadcast_to(mask, shape), values.dtype)  # (B, N, T, S)
-    return tf.matmul(tf.math.divide_no_nan(allowed, tf.reduce_sum(allowed, axis=3, keepdims=True)), values)
+@contextlib.contextmanager
+def _without_scale(layer: Attention | MultiHeadAttention) -> Iterator[None]:
+    if isinstance(layer, MultiHeadAttention):
+        scale, layer.scale = layer.scale, 0.0
+        try:
+            yield
+        finally:
+            layer.scale = scale
+    else:  # it is learned
+        learned = layer.scale.numpy()
+        layer.scale.assign(0.0)
+        try:
+            yield
+        finally:
+            layer.scale.assign(learned)
 
 
 def _dropped():
