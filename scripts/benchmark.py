@@ -15,6 +15,7 @@ from parts import benchmark_operations as operations
 from parts import benchmark_processes as processes
 from parts import command_line
 from parts.benchmark_markdown import PRECISIONS, markdown, measured
+from tfcore.inspect.profile.ratios import ratios, spread
 
 EXAMPLES = """\
   python scripts/benchmark.py transformer_forda --against keras --batch-size 8 --variants --flops
@@ -289,7 +290,7 @@ def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = Non
     ]
     entries = []
     for label, (contender, found) in best.items():
-        median, low, high = processes.spread(found["ms"])
+        median, low, high = spread(found["ms"])
         line = (
             f"{label:34}{median:>12.2f}{f'{low:.2f} .. {high:.2f}':>19}  {contender.xla:3}  "
             f"{found['compile_seconds']:>7.1f} s{found['peak_mb']:>6.0f} MB"
@@ -303,7 +304,7 @@ def table(name: str, timings: dict[Contender, dict], ceilings: dict | None = Non
             entry |= {"ours_ms": median, "ours_low_ms": low, "ours_high_ms": high}
             entry |= {"ours_xla": contender.xla, "ours_peak_mb": found["peak_mb"]}
             if keras is not None:
-                ratio, ratio_low, ratio_high = processes.ratios(keras[1]["ms"], found["ms"])
+                ratio, ratio_low, ratio_high = ratios(keras[1]["ms"], found["ms"])
                 line += f"  {ratio:.2f} ({ratio_low:.2f} .. {ratio_high:.2f})"
                 entry |= {"ratio": ratio, "low": ratio_low, "high": ratio_high}
                 entry |= {"keras_ms": statistics.median(keras[1]["ms"]), "keras_xla": keras[0].xla}

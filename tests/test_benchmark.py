@@ -16,8 +16,9 @@ from loops import recipes
 from loops.learner import Learner
 from loops.made_up import made_up_dataset
 from parts.benchmark_markdown import markdown
-from parts.benchmark_processes import Process, ratios, spread
+from parts.benchmark_processes import Process
 from tests.catalog.published import published
+from tfcore.inspect.profile.ratios import ratios, spread
 
 ROOT = Path(__file__).parents[1]
 

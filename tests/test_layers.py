@@ -125,10 +125,6 @@ REFUSED = {
     ),
     "conv channels": (lambda: convolve(IMAGE, tf.ones((3, 3, 5, 2))), "image of 6 channels"),
     "conv op formulation": (lambda: convolve(IMAGE, tf.ones((3, 3, 6, 2)), formulation="fft"), "'fft'"),
-    "conv stride and dilation": (
-        lambda: convolve(IMAGE, tf.ones((3, 3, 6, 2)), stride=2, dilation=2),
-        "only in formulation 'patches'",
-    ),
     "window larger than the image": (lambda: extract_patches(IMAGE, kernel_size=9, padding="VALID"), "does not fit"),
     "pool larger than the image": (lambda: max_pool(IMAGE, kernel_size=9), "does not fit"),
     "pool that does not tile": (lambda: max_pool(IMAGE, kernel_size=2, formulation="tiles"), "do not tile"),

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import http.client
 import sys
 import textwrap
@@ -14,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from loops.data.dataset import DataError
+from loops.run import disk
 
 TIMEOUT = 30.0  # seconds without a byte, not of the whole download
 BLOCK = 1 << 16
@@ -31,15 +31,13 @@ class Remote:
 
 @contextlib.contextmanager
 def lock(path: Path, progress: bool) -> Iterator[None]:
-    """One process at a time; the system frees the lock when its holder dies."""
-    # The file stays for good: a lock on a deleted file would exclude nobody.
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress:
-                print(f"waiting for another process that fills {path.parent}", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """One process at a time; the others wait, and say so on `progress`."""
+
+    def say() -> None:
+        if progress:
+            print(f"waiting for another process that fills {path.parent}", file=sys.stderr, flush=True)
+
+    with disk.locked(path, say):
         yield
 
 

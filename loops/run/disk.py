@@ -1,6 +1,9 @@
 """Files that are there whole or not at all: written aside, flushed to the disk, renamed."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"  # the ending of what is being written
@@ -33,6 +36,25 @@ def clear_partials(folder: Path) -> None:
     """Delete what writes that were killed left in a folder. The caller must be the only one who writes there."""
     for path in folder.glob(f"*{PARTIAL}"):
         path.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock file `path`: one process at a time. Where another holds it, busy() refuses, or it is waited for.
+
+    The kernel lets go of it however its owner ends. The file stays for good: a lock on a deleted one would exclude
+    nobody.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def flush(path: Path) -> None:

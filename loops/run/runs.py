@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
@@ -167,22 +166,22 @@ def _number(text: str) -> int | float:
 def sole_owner(folder: Path, what: str = "run") -> Iterator[None]:
     """Hold the folder's lock: two processes at one run or study would write over each other.
 
-    The kernel lets go of it however its owner ends; the file .lock stays and means nothing by itself.
-
     Raises:
         ValueError: if another process holds it.
         OSError: if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        file = open(folder / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write into {folder}: {error.strerror}: mend that, or copy it") from error
-    with file:
+
+    def refuse() -> None:
+        raise ValueError(f"{folder}: another process is at work on this {what}: wait for it, or stop it") from None
+
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another process is at work on this {what}: wait for it, or stop it") from None
+            stack.enter_context(disk.locked(folder / ".lock", refuse))
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot write into {folder}: {error.strerror}: mend that, or copy it"
+            ) from error
         yield
 
 

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from parts import benchmark_processes as processes
+from tfcore.inspect.profile.ratios import ratios, spread
 
 LIMIT = 2**30  # bytes that a formulation may need at one size; all of them keep theirs until the race ends
 TURN = 0.05  # seconds that a contender runs at one size before the next one's turn, one step at least
@@ -181,11 +182,11 @@ def table(kind: str, lines: dict[str, Lines]) -> tuple[str, list[dict]]:
                 entries.append(entry | {"left_out": f"needs about {need / 2**30:.1f} GiB"})
                 text.append(f"{line}{'left out':>10}, needs about {need / 2**30:.1f} GiB")
                 continue
-            median, low, high = processes.spread(list(point.ms))
+            median, low, high = spread(list(point.ms))
             entry |= {"ms": median, "low": low, "high": high, "xla": point.xla, "growth": growth(labels[label])}
             line += f"{median:>10.3f}{f'{low:.3f} .. {high:.3f}':>21}  {point.xla:3}"
             if keras is not None and keras.ms and label != "Keras":
-                ratio, low, high = processes.ratios(list(keras.ms), list(point.ms))
+                ratio, low, high = ratios(list(keras.ms), list(point.ms))
                 entry |= {"ratio": ratio, "ratio_low": low, "ratio_high": high}
                 line += f"  {ratio:.2f} ({low:.2f} .. {high:.2f})"
             entries.append(entry)

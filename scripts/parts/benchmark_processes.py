@@ -103,17 +103,6 @@ def run_program(program: str, *arguments: str) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, env=_environment(), text=True, check=True).stdout
 
 
-def spread(values: list[float]) -> tuple[float, float, float]:
-    """Return median, lower and upper quartile."""
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return median, low, high
-
-
-def ratios(theirs: list[float], ours: list[float]) -> tuple[float, float, float]:
-    """Return median and quartiles of the ratio turn by turn: what slows both sides at once cancels."""
-    return spread([their / our for their, our in zip(theirs, ours, strict=True)])
-
-
 def best_modes(times: dict[Contender, list[float]]) -> dict[str, Contender]:
     """Return label -> its contender, XLA on or off, with the lower median."""
     best: dict[str, Contender] = {}

@@ -17,7 +17,7 @@ FLOORS = ("tfcore", "loops", "scripts", "tests")
 # From the ground up. A place (a room or a single module) imports from itself and from lines above its own in this list,
 # and never from another place on its own line. A module belongs to the longest name that fits.
 ORDER = (
-    ("tfcore.config", "tfcore.context", "tfcore.read_first"),
+    ("tfcore.config", "tfcore.context", "tfcore.inspect.columns", "tfcore.read_first"),
     ("tfcore.module", "tfcore.random"),
     ("tfcore.initializers", "tfcore.precision"),
     ("tfcore.ops",),

@@ -12,6 +12,7 @@ from loops.studies import study
 from loops.studies.cnn_study.findings import findings
 from loops.studies.cnn_study.rows import PROTOCOLS, RECIPE, ROWS, found
 from loops.studies.study import Result, mean_and_spread
+from tfcore.inspect.columns import aligned
 
 FIGURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
 FAR = 0.015  # an accuracy that differs from the published one by more is marked
@@ -182,15 +183,7 @@ def beside_published(lines: Iterable[Line]) -> list[list[str]]:
 
 def as_text(cells: list[list[str]]) -> str:
     """Return a table for the terminal: the first two columns to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    aligned = [
-        [
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in cells
-    ]
-    return "\n".join("  ".join(row).rstrip() for row in aligned)
+    return "\n".join(aligned(cells, lambda column, cell: column >= 2))
 
 
 def as_markdown(cells: list[list[str]]) -> str:

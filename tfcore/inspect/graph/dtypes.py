@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
+from tfcore.inspect.columns import aligned
 from tfcore.inspect.graph.calls import Call, outputs, watch
 from tfcore.inspect.graph.passes import innermost
 from tfcore.module import Module, module_scopes
@@ -97,10 +98,7 @@ def dtype_table(rows: Iterable[Row]) -> str:
     for row in rows:
         dtypes = (" ".join(row.inputs), " ".join(row.variables), _operations(row.computes), " ".join(row.outputs))
         lines.append([cell or "-" for cell in (row.layer, row.kind, *dtypes)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(aligned(lines, lambda column, cell: False))
 
 
 def _operations(computes: dict[str, list[str]]) -> str:

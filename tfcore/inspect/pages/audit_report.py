@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from tfcore.inspect.audit.audit import Audit, Finding
+from tfcore.inspect.columns import aligned
 from tfcore.inspect.pages import page
 
 ROWS = 24  # of a table on the terminal; the page and --json have all
@@ -160,10 +161,9 @@ def _text_table(title: str, table: Table, limit: int) -> str:
     kept = sorted(sorted(range(len(rows)), key=lambda i: (not bad[i], i))[:limit])
     filled = [i for i, name in enumerate(header) if i == 0 or any(rows[k][i] for k in kept)]
     shown = [[row[i] for i in filled] for row in [header, *(rows[k] for k in kept)]]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = ["  ".join(f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(row)) for row in shown]
+    lines = aligned(shown, lambda column, cell: column > 0)
     more = [f"... and {len(rows) - len(kept)} more: see --html or --json"] if len(rows) > len(kept) else []
-    return "\n".join([title, *(f"  {line.rstrip()}" for line in [*lines, *more])])
+    return "\n".join([title, *(f"  {line}" for line in [*lines, *more])])
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:

@@ -4,6 +4,7 @@ import re
 import textwrap
 from collections import Counter
 
+from tfcore.inspect.columns import aligned
 from tfcore.inspect.hlo.kernels import Kernel
 from tfcore.inspect.hlo.stages import Stages
 from tfcore.inspect.profile.step_profile import Group, StepProfile
@@ -227,11 +228,7 @@ def _layer_table(profile: StepProfile, groups: list[Group]) -> list[list[str]]:
 def _lines(table: list[list[str]]) -> list[str]:
     """Aligned columns: texts, from the kernel's or the layer's name on, to the left, numbers to the right; cut off."""
     texts = next(place for place, name in enumerate(table[0]) if name in ("kernel", "layer"))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{'>' if place < texts else '<'}{widths[place]}}" for place, cell in enumerate(row)).rstrip()
-        for row in table
-    ]
+    lines = aligned(table, lambda column, cell: column < texts)
     return [line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines]
 
 

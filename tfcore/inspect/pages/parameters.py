@@ -5,6 +5,7 @@ from collections import Counter
 
 import tensorflow as tf
 
+from tfcore.inspect.columns import aligned
 from tfcore.module import Module
 
 
@@ -52,12 +53,7 @@ def parameter_table(model: Module) -> str:
     sums = [("total", total), ("trained", trained), ("not trained", total - trained)]
     rows += [(name, "", f"{count:,}", "", "") for name, count in sums]
 
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    align = ("<", "<", ">", ">", "<")
-    lines = [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, lambda column, cell: column in (2, 3))
     rule = "-" * max(map(len, lines))
     return "\n".join([lines[0], rule, *lines[1 : -len(sums)], rule, *lines[-len(sums) :]])
 

@@ -5,6 +5,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from tfcore.inspect.columns import aligned
+from tfcore.inspect.profile.ratios import ratios
 from tfcore.inspect.profile.step_report import StepReport
 
 
@@ -60,11 +62,7 @@ def comparison_rows(forms: Sequence[Form]) -> list[list[str]]:
 def comparison_text(forms: Sequence[Form], title: str) -> str:
     """Return `comparison_rows` in aligned columns."""
     rows = comparison_rows(forms)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{'<' if place == 0 else '>'}{widths[place]}}" for place, cell in enumerate(row)).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, lambda column, cell: column > 0)
     return "\n".join([title, *(f"  {line}" for line in lines)]) + "\n"
 
 
@@ -96,8 +94,7 @@ def _times(value: float, first: float) -> str:
 
 
 def _ratio(times: Sequence[float], first: Sequence[float]) -> str:
-    ratios = [own / base for own, base in zip(times, first, strict=True)]
-    if len(ratios) < 3:
-        return f"{statistics.median(ratios):.3g}"
-    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    if len(times) < 3:
+        return f"{statistics.median(own / base for own, base in zip(times, first, strict=True)):.3g}"
+    median, low, high = ratios(times, first)
     return f"{median:.3g} ({low:.3g} .. {high:.3g})"

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tfcore.inspect.columns import aligned
 from tfcore.inspect.profile.step_profile import StepProfile
 
 ROWS = 12  # of each table as text
@@ -161,11 +162,7 @@ def difference_text(one: Side, other: Side, *, rows: int = ROWS, width: int = 11
     for title, table in difference_tables(one, other):
         cut = [row[:-1] for row in table] if "shape" in table[0] else table
         shown = [[cell if len(cell) <= 44 else f"{cell[:20]}…{cell[-23:]}" for cell in row] for row in cut[: rows + 1]]
-        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-        lines += ["", title]
-        for row in shown:
-            cells = (f"{x:{'>' if _numeric(x) else '<'}{w}}" for x, w in zip(row, widths, strict=True))
-            lines.append(("  " + "  ".join(cells)).rstrip()[:width])
+        lines += ["", title, *(f"  {line}"[:width] for line in aligned(shown, lambda column, cell: _numeric(cell)))]
         if len(table) > rows + 1:
             lines.append(f"  and {len(table) - rows - 1:,} more: see --html")
     return "\n".join(lines[1:]) + "\n"
