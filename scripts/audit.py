@@ -45,7 +45,7 @@ def main(arguments) -> int:
     from loops.steps import to_floats
     from tfcore import random
     from tfcore.inspect.audit.audit import audit, intervene
-    from tfcore.inspect.pages.audit_report import html_report, text_report
+    from tfcore.inspect.pages.audit_report import audit_html, audit_text
     from tfcore.ops.losses import cross_entropy_from_logits
 
     for option, least in (("batches", 2), ("batch_size", 2), ("examples", 0)):
@@ -91,9 +91,9 @@ def main(arguments) -> int:
     about += f", interventions on {examples:,} test examples" if examples else ""
     if arguments.run is None and examples:
         about += "; untrained weights: what the interventions lose says little yet"
-    print(text_report(result, f"{recipe.name}: {about}"), end="")
+    print(audit_text(result, f"{recipe.name}: {about}"), end="")
     if arguments.html is not None:
-        command_line.write_text(arguments.html, html_report(result, f"Audit of {recipe.name}", about=about))
+        command_line.write_text(arguments.html, audit_html(result, f"Audit of {recipe.name}", about=about))
     command_line.write_json(arguments.json, {"recipe": recipe.name, "about": about, **result.to_json()})
     return 0
 

@@ -22,7 +22,7 @@ ENTRY %main (a: f32[5,7]) -> f32[5,7] {{
 """
 
 
-def _dump(name: str) -> hlo.Module:
+def _dump(name: str) -> hlo.HloModule:
     return hlo.parse((DUMPS / f"{name}.txt").read_text())
 
 

@@ -4,12 +4,12 @@ import dataclasses
 
 from loops.made_up import made_up_dataset, made_up_step
 from loops.recipes.recipe import Recipe
-from tfcore.inspect.graph.dtypes import Row, dtype_rows
+from tfcore.inspect.graph.dtypes import LayerDtypes, dtype_rows
 
 BATCH = 2
 
 
-def explain(recipe: Recipe) -> list[Row]:
+def explain(recipe: Recipe) -> list[LayerDtypes]:
     """Return the rows of `tfcore.inspect.graph.dtypes` for the recipe's train step on a small made-up batch.
 
     Raises:

@@ -28,7 +28,7 @@ SHOWN = 6  # operations that the table names for each dtype; the rows have all
 
 
 @dataclasses.dataclass
-class Row:
+class LayerDtypes:
     """One layer, or one of the parts of a step around the layers.
 
     Attributes:
@@ -53,7 +53,7 @@ class Row:
         return dataclasses.asdict(self)
 
 
-def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[Row]:
+def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[LayerDtypes]:
     """Return a row for each module of `model`, then rows for loss, gradients and update.
 
     trace() traces a step that calls the model, and returns its graph. What it makes before the first gradient stands in
@@ -61,7 +61,7 @@ def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[Row]:
     and what follows them (optimizer, loss scale, metrics) in `update`.
     """
     rows = {
-        path or "model": Row(path or "model", type(module).__name__, variables=_own_dtypes(module))
+        path or "model": LayerDtypes(path or "model", type(module).__name__, variables=_own_dtypes(module))
         for path, module in model.named_modules().items()
     }
 
@@ -74,7 +74,7 @@ def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[Row]:
 
     with watch(model, look):
         graph = trace()
-    around = {name: Row(name, "") for name in ("loss", "gradients", "update")}
+    around = {name: LayerDtypes(name, "") for name in ("loss", "gradients", "update")}
     scopes = {scope: path or "model" for scope, path in module_scopes(graph).items()}
     definition = graph.as_graph_def()
     functions = {function.signature.name: function.node_def for function in definition.library.function}
@@ -92,7 +92,7 @@ def dtype_rows(model: Module, trace: Callable[[], tf.Graph]) -> list[Row]:
     return [*rows.values(), *around.values()]
 
 
-def dtype_table(rows: Iterable[Row]) -> str:
+def dtype_table(rows: Iterable[LayerDtypes]) -> str:
     """Return the rows as text, a line each."""
     lines = [["layer", "class", "inputs", "variables", "computes in", "outputs"]]
     for row in rows:

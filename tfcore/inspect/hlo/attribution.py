@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 
 from tfcore.inspect.hlo.cost import Cost, work
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import FREE
 from tfcore.inspect.hlo.origins import PHASES, Origin, Origins
 from tfcore.inspect.hlo.runs import Path
@@ -15,7 +15,7 @@ _SILENT = FREE | {"iota"}
 Part = tuple[Origin, Cost, int]
 
 
-def fused(item: Instruction, computation: Computation, module: Module) -> Iterator[tuple[Instruction, Computation]]:
+def fused(item: Instruction, computation: Computation, module: HloModule) -> Iterator[tuple[Instruction, Computation]]:
     """Yield what a kernel consists of: the instruction, or all that stands in a fusion, and in fusions inside."""
     if item.opcode != "fusion":
         yield item, computation
@@ -28,7 +28,7 @@ def fused(item: Instruction, computation: Computation, module: Module) -> Iterat
 class Attribution:
     """Who made the kernels of a module; `origins` tells it of single instructions."""
 
-    def __init__(self, module: Module, origins: Origins):
+    def __init__(self, module: HloModule, origins: Origins):
         self._module, self._origins = module, origins
         self._parts: dict[tuple[str, str], list[Part]] = {}
         self._nearest: dict[str, dict[str, Origin]] = {}

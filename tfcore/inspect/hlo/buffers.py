@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tensorflow.compiler.xla.service import hlo_pb2
 
 from tfcore.inspect.hlo.liveness import Life, lives
-from tfcore.inspect.hlo.module import Module
+from tfcore.inspect.hlo.module import HloModule
 
 _ALLOCATION = re.compile(r"allocation \d+: size (\d+),?(.*)")
 _VALUE = re.compile(r"\s+value: <\d+ ([^\s{>]+)(?:\{[\d,]*\})? @\d+> \(size=(\d+)")
@@ -55,7 +55,7 @@ class Allocation:
     values: tuple[tuple[str, int], ...]
 
 
-def estimate(module: Module, count: int = 10) -> Memory:
+def estimate(module: HloModule, count: int = 10) -> Memory:
     """Return the memory of a scheduled module from the lives of its results.
 
     Raises:
@@ -80,7 +80,7 @@ def estimate(module: Module, count: int = 10) -> Memory:
     )
 
 
-def from_assignment(allocations: Sequence[Allocation], module: Module, count: int = 10) -> Memory:
+def from_assignment(allocations: Sequence[Allocation], module: HloModule, count: int = 10) -> Memory:
     """Return the memory that XLA's buffer assignment lays out for a scheduled module."""
     found, schedule = lives(module)
     sizes: dict[str, int] = {}

@@ -3,11 +3,11 @@
 import math
 import re
 
-from tfcore.inspect.hlo.module import Instruction, Module
+from tfcore.inspect.hlo.module import HloModule, Instruction
 from tfcore.inspect.hlo.shapes import Shape
 
 
-def group_size(item: Instruction, module: Module) -> int:
+def group_size(item: Instruction, module: HloModule) -> int:
     """Return how many devices take part: replica_groups={{0,1}}, =[groups,size]<=[n], or =mesh['x'=4] {'x'}."""
     text = item.attributes.get("replica_groups", "")
     if text.startswith("mesh"):
@@ -22,7 +22,7 @@ def group_size(item: Instruction, module: Module) -> int:
     return math.prod(module.devices)
 
 
-def sent(item: Instruction, operands: list[Shape], module: Module) -> int:
+def sent(item: Instruction, operands: list[Shape], module: HloModule) -> int:
     """Return the bytes that a device sends in a ring of g: 2 (g − 1) / g of what is reduced, (g − 1) / g of the larger
     side of a gather, scatter or exchange, all of a permutation.
     """

@@ -26,7 +26,7 @@ import numpy as np
 
 from tfcore.inspect.hlo import calls, traffic
 from tfcore.inspect.hlo.collectives import group_size, sent
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import (
     ARITHMETIC,
     BITWISE,
@@ -38,7 +38,7 @@ from tfcore.inspect.hlo.opcodes import (
     begun,
     is_free,
 )
-from tfcore.inspect.hlo.shapes import Shape, Window
+from tfcore.inspect.hlo.shapes import HloWindow, Shape
 
 _APPLYING = frozenset(
     ("reduce", "map", "reduce-window", "scatter", "select-and-scatter", "all-reduce", "reduce-scatter")
@@ -82,7 +82,7 @@ class Cost:
         return Cost(**{name: value if name == "counted" else count * value for name, value in vars(self).items()})
 
 
-def kernel_cost(instruction: Instruction, computation: Computation, module: Module) -> Cost:
+def kernel_cost(instruction: Instruction, computation: Computation, module: HloModule) -> Cost:
     """Return what one run of a kernel of `computation` computes and moves."""
     if is_free(instruction.opcode) or instruction.opcode in RUNS_OTHERS:
         return Cost()  # what they run is counted as kernels of its own
@@ -95,7 +95,7 @@ def kernel_cost(instruction: Instruction, computation: Computation, module: Modu
     return dataclasses.replace(cost, bytes_read=read, bytes_written=written, bytes_sent=moved)
 
 
-def work(instruction: Instruction, computation: Computation, module: Module) -> Cost:
+def work(instruction: Instruction, computation: Computation, module: HloModule) -> Cost:
     """Return the operations of an instruction, and of all that is fused into it, without bytes."""
     item = begun(instruction)
     opcode, elements = item.opcode, item.shape.elements
@@ -130,7 +130,7 @@ def work(instruction: Instruction, computation: Computation, module: Module) -> 
     return Cost(counted=False)
 
 
-def _all_work(name: str, module: Module) -> Cost:
+def _all_work(name: str, module: HloModule) -> Cost:
     inside = module.computations[name]
     return sum((work(item, inside, module) for item in inside.instructions.values() if item.opcode not in FREE), Cost())
 
@@ -145,7 +145,7 @@ def _product(item: Instruction, shapes: list[Shape]) -> int:
     return 2 * item.shape.elements * summed // max(groups, 1)
 
 
-def _applications(instruction: Instruction, shapes: list[Shape], module: Module) -> int:
+def _applications(instruction: Instruction, shapes: list[Shape], module: HloModule) -> int:
     """How often a reduction, a map or a scatter applies its computation."""
     first = instruction.shape.parts[0] if instruction.shape.parts else instruction.shape
     if instruction.opcode == "map":
@@ -164,7 +164,7 @@ def _applications(instruction: Instruction, shapes: list[Shape], module: Module)
     return shapes[1].elements  # select-and-scatter: each element of the source once
 
 
-def _convolution(labels: str, window: Window, image: Shape, kernel: Shape, out: Shape) -> int:
+def _convolution(labels: str, window: HloWindow, image: Shape, kernel: Shape, out: Shape) -> int:
     """2 · (output batch · output features · the kernel's input features · taps that meet an element, per axis).
 
     `labels` such as b01f_01io->b01f name the dimensions of image, kernel and output. In a grouped convolution the
@@ -180,7 +180,7 @@ def _convolution(labels: str, window: Window, image: Shape, kernel: Shape, out: 
     return 2 * dense * math.prod(taps)
 
 
-def _taps(size: int, out: int, window: Window, axis: int) -> int:
+def _taps(size: int, out: int, window: HloWindow, axis: int) -> int:
     """Pairs (output position, tap) along one axis that meet an element of the input.
 
     Output o and tap t meet the place o·s + t·r − p of an input of which every L-th place holds an element. For each tap

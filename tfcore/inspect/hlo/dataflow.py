@@ -1,13 +1,13 @@
 """Which kernel reads which kernel's result, names for parts, calls and loops seen through."""
 
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import RUNS_OTHERS, is_free
 from tfcore.inspect.hlo.runs import unit_names
 
 _Key = tuple[str, str]  # computation and instruction
 
 
-def dataflow(module: Module) -> list[tuple[str, str]]:
+def dataflow(module: HloModule) -> list[tuple[str, str]]:
     """Return the pairs (kernel, a kernel that reads its result) of an optimized module, each once.
 
     In a loop's body what an iteration reads of the one before counts, too. Arguments and constants are no kernels.
@@ -34,7 +34,7 @@ def _is_unit(item: Instruction) -> bool:
 class _Sources:
     """The kernels in whose results a value lies, by computation and name of the instruction that stands for it."""
 
-    def __init__(self, module: Module):
+    def __init__(self, module: HloModule):
         self.running: list[Computation] = []  # the entry and what it calls, loops' bodies: no fusion's inside
         self._module = module
         # Of a computation: who calls it, from where, and its place among the calls.

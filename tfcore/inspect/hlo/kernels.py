@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from tfcore.inspect.hlo.attribution import Attribution, fused
 from tfcore.inspect.hlo.cost import kernel_cost
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import is_end, is_free
 from tfcore.inspect.hlo.origins import Origin, Origins
 from tfcore.inspect.hlo.runs import Branch, Run, find_runs, unit_names
@@ -61,7 +61,7 @@ class Kernel:
         return f"{self.name}: {', '.join(part for part in (self.source, self.layer, self.op_type, self.phase) if part)}"
 
 
-def find_kernels(module: Module, origins: Origins, seen: Mapping[str, int] | None = None) -> list[Kernel]:
+def find_kernels(module: HloModule, origins: Origins, seen: Mapping[str, int] | None = None) -> list[Kernel]:
     """Return the kernels of a module in the order of its schedule, those of loops in their loop's place.
 
     `seen`: how often each kernel ran in a step, as a profiler saw it: for loops whose count is unknown, and for which
@@ -78,7 +78,7 @@ def find_kernels(module: Module, origins: Origins, seen: Mapping[str, int] | Non
     return [_kernel(names[key], run, module, attribution) for key, run in runs.items()]
 
 
-def _kernel(name: str, run: Run, module: Module, attribution: Attribution) -> Kernel:
+def _kernel(name: str, run: Run, module: HloModule, attribution: Attribution) -> Kernel:
     instruction, computation = run.path[-1]
     times = 1 if run.runs is None else run.runs
     cost = kernel_cost(instruction, computation, module).times(times)

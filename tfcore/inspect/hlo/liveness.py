@@ -13,7 +13,7 @@ import dataclasses
 import re
 from typing import Any
 
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import FREE, begun, is_end
 from tfcore.inspect.hlo.shapes import Shape
 from tfcore.inspect.hlo.traffic import updates_in_place
@@ -33,7 +33,7 @@ class Life:
     space: int = 0
 
 
-def lives(module: Module) -> tuple[list[Life], list[str]]:
+def lives(module: HloModule) -> tuple[list[Life], list[str]]:
     """Return the buffers of a module beside its arguments, and the names of the instructions in the schedule."""
     walk = _Walk(module)
     entry = module.entry
@@ -54,7 +54,7 @@ def lives(module: Module) -> tuple[list[Life], list[str]]:
 class _Walk:
     """One pass over the schedule."""
 
-    def __init__(self, module: Module):
+    def __init__(self, module: HloModule):
         self.module = module
         self.schedule: list[str] = []
         self.lives: list[Life] = []

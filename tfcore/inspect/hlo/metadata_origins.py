@@ -14,14 +14,14 @@ import os
 import re
 
 from tfcore.inspect.hlo import op_names
-from tfcore.inspect.hlo.module import Computation, Frame, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, Frame, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import RUNS_OTHERS
 from tfcore.inspect.hlo.origins import Origin
 
 _LIBRARY = re.compile(r"(^|[/\\])(site|dist)-packages[/\\]|[/\\]lib[/\\]python3[.\d]*[/\\]|^<")
 _SAYS_NOTHING = re.compile(r"[/\\]tensorflow[/\\]python[/\\]")  # the line in TensorFlow that made the operation
 # Classes whose call only runs another module's.
-_WRAPPERS = frozenset(("Layer", "Operation", "Module", "JitFn", "JitWrapped", "GradFn", "SimpleGradFn", "RematFn"))
+_WRAPPERS = frozenset(("Layer", "Operation", "HloModule", "JitFn", "JitWrapped", "GradFn", "SimpleGradFn", "RematFn"))
 _DESCENDED = RUNS_OTHERS | {"fusion"}
 _Key = tuple[str, str]  # computation and instruction
 _Names = dict[_Key, list[op_names.Name]]
@@ -30,7 +30,7 @@ _Names = dict[_Key, list[op_names.Name]]
 class MetadataOrigins:
     """The origin of every instruction of a module, as far as its metadata say."""
 
-    def __init__(self, module: Module):
+    def __init__(self, module: HloModule):
         full = _full_names(module)
         self._names: _Names = {
             (part.name, item.name): op_names.split(full[part.name, item.name], item.metadata.op_type)
@@ -53,7 +53,7 @@ class MetadataOrigins:
         return tuple(dict.fromkeys(found)) or (Origin("", layer, source, phase),)
 
 
-def whole_names(module: Module) -> Module:
+def whole_names(module: HloModule) -> HloModule:
     """Return a module in which every instruction bears its operation's whole name: see `_full_names`."""
     names = _full_names(module)
     computations = {}
@@ -68,7 +68,7 @@ def whole_names(module: Module) -> Module:
     return dataclasses.replace(module, computations=computations)
 
 
-def _full_names(module: Module) -> dict[tuple[str, str], str]:
+def _full_names(module: HloModule) -> dict[tuple[str, str], str]:
     """{(computation, instruction): name of the operation}.
 
     As built, JAX names what stands in called computations relative to the call: there the caller's name goes before.
@@ -86,7 +86,7 @@ def _full_names(module: Module) -> dict[tuple[str, str], str]:
     return names
 
 
-def _callers_first(module: Module) -> list[tuple[Computation, str]]:
+def _callers_first(module: HloModule) -> list[tuple[Computation, str]]:
     """(computation, name of the operation that calls it, as JAX wrote it, or "") of all, callers before the called."""
     before = {module.entry.name: ""}
     for part in _in_order(module):
@@ -101,7 +101,7 @@ def _callers_first(module: Module) -> list[tuple[Computation, str]]:
     return [(part, before[part.name]) for part in _in_order(module)]
 
 
-def _in_order(module: Module) -> list[Computation]:
+def _in_order(module: HloModule) -> list[Computation]:
     """All computations, callers before the called: XLA prints them the other way round, people as they like."""
     order: dict[str, Computation] = {}
     done: set[str] = set()
@@ -124,7 +124,7 @@ def _called(part: Computation) -> list[str]:
     return [name for item in part.instructions.values() if item.calls for name in item.calls]
 
 
-def _phases(module: Module, names: _Names) -> dict[_Key, str]:
+def _phases(module: HloModule, names: _Names) -> dict[_Key, str]:
     """{(computation, instruction): phase} of those whose names do not say it."""
     named = {key: _latest(found) for key, found in names.items()}
     if "backward" not in named.values():
@@ -210,7 +210,7 @@ class _Stacks:
     where C calls several.
     """
 
-    def __init__(self, module: Module):
+    def __init__(self, module: HloModule):
         stacks = {item.metadata.frames for part in module.computations.values() for item in part.instructions.values()}
         self._lines: dict[tuple[str, ...], set[int]] = {}
         for stack in stacks:

@@ -9,7 +9,7 @@ import functools
 import json
 import re
 
-from tfcore.inspect.hlo.shapes import Shape, Window, parse_window
+from tfcore.inspect.hlo.shapes import HloWindow, Shape, parse_window
 
 # Attributes that name computations.
 CALLS = (
@@ -78,7 +78,7 @@ class Instruction:
         return tuple(map(int, re.findall(r"-?\d+", self.attributes.get(attribute, ""))))
 
     @property
-    def window(self) -> Window:
+    def window(self) -> HloWindow:
         """The window={...}; one of no dimensions where there is none."""
         return parse_window(self.attributes.get("window", "{}"))
 
@@ -120,7 +120,7 @@ class Computation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Module:
+class HloModule:
     """All computations of a compiled function by name; `header` is the first line."""
 
     name: str

@@ -8,7 +8,7 @@ from the graph) and "optimized_hlo" (as run: fused, with layouts, in the order o
 import re
 
 from tfcore.inspect.hlo.lines import TABLES, ModuleText, logical_lines, module_texts, not_hlo
-from tfcore.inspect.hlo.module import Computation, Frame, Instruction, Metadata, Module
+from tfcore.inspect.hlo.module import Computation, Frame, HloModule, Instruction, Metadata
 from tfcore.inspect.hlo.shapes import parse_shape
 
 _HEADER = re.compile(r"(?P<entry>ENTRY\s+)?%?(?P<name>[\w.\-]+)\s*(\(.*\)\s*->.*)?\{$", re.DOTALL)
@@ -19,7 +19,7 @@ _STOPS = re.compile(r'"(?:[^"\\]|\\.)*"|[(){}\[\],]', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
-def parse(text: str, name: str = "") -> Module:
+def parse(text: str, name: str = "") -> HloModule:
     """Return the module of an HLO text; of several that called `name`.
 
     Raises:
@@ -46,7 +46,7 @@ def module_names(text: str) -> list[str]:
     return [module.name for module in module_texts(text)]
 
 
-def _parse(text: ModuleText) -> Module:
+def _parse(text: ModuleText) -> HloModule:
     header, locations, table = "", _Locations(), ""
     computations: dict[str, Computation] = {}
     current: dict[str, Instruction] | None = None
@@ -86,7 +86,7 @@ def _parse(text: ModuleText) -> Module:
         names = f", only {', '.join(f'%{name}' for name in list(computations)[:5])}" if computations else ""
         raise ValueError(f"the text has no ENTRY computation{names}: is it the HLO of a whole function?")
     _check_calls(computations)
-    return Module(text.name, header, computations)
+    return HloModule(text.name, header, computations)
 
 
 def _check_calls(computations: dict[str, Computation]) -> None:

@@ -1,9 +1,9 @@
-"""XLA's own messages (hlo.proto), as profiles and dumps hold them, as a `Module`, attributes as texts print them."""
+"""XLA's own messages (hlo.proto), as profiles and dumps hold them, as a `HloModule`, attributes as texts print them."""
 
 from tensorflow.compiler.xla import xla_data_pb2
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from tfcore.inspect.hlo.module import Computation, Frame, Instruction, Metadata, Module
+from tfcore.inspect.hlo.module import Computation, Frame, HloModule, Instruction, Metadata
 from tfcore.inspect.hlo.shapes import Shape
 
 _CALLED = {
@@ -32,7 +32,7 @@ def read_proto(data: bytes) -> hlo_pb2.HloProto:
     raise ValueError("no HLO lies in these bytes: neither an HloProto nor an HloModuleProto")
 
 
-def from_proto(proto: hlo_pb2.HloModuleProto) -> Module:
+def from_proto(proto: hlo_pb2.HloModuleProto) -> HloModule:
     """Return a module as `parser.parse` returns it of a text."""
     names = {part.id: part.name for part in proto.computations}
     frames = _Frames(proto.stack_frame_index) if proto.HasField("stack_frame_index") else None
@@ -45,7 +45,7 @@ def from_proto(proto: hlo_pb2.HloModuleProto) -> Module:
         items = {by_id[number].name: _instruction(by_id[number], called, names, frames) for number in ids}
         root = called[part.root_id] if part.root_id in called else next(reversed(items))
         computations[part.name] = Computation(part.name, items, root, part.id == proto.entry_computation_id)
-    return Module(proto.name, _header(proto), computations)
+    return HloModule(proto.name, _header(proto), computations)
 
 
 def _header(proto: hlo_pb2.HloModuleProto) -> str:

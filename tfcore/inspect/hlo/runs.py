@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from tfcore.inspect.hlo.cost import Cost, kernel_cost
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import RUNS_OTHERS, is_free
 from tfcore.inspect.hlo.trips import trip_count
 
@@ -41,7 +41,7 @@ class Run:
         return Run(self.path, runs, self.branch)
 
 
-def find_runs(module: Module, seen: Mapping[str, int]) -> Iterator[Run]:
+def find_runs(module: HloModule, seen: Mapping[str, int]) -> Iterator[Run]:
     """Yield everything that runs as a unit, loops and calls opened, with its runs in a step.
 
     Where XLA does not know a loop's length or a condition's branch, `seen` does: the runs that a profiler recorded.
@@ -61,7 +61,7 @@ def unit_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
 
 
 def _runs(
-    module: Module, computation: Computation, runs: int | None, outer: Path, branch: Branch | None, seen: Mapping
+    module: HloModule, computation: Computation, runs: int | None, outer: Path, branch: Branch | None, seen: Mapping
 ) -> Iterator[Run]:
     for item in computation.instructions.values():
         path = (*outer, (item, computation))
@@ -81,7 +81,7 @@ def _runs(
             yield Run(path, runs, branch)
 
 
-def _branches(module: Module, item: Instruction, runs: int | None, path: Path, seen: Mapping) -> Iterator[Run]:
+def _branches(module: HloModule, item: Instruction, runs: int | None, path: Path, seen: Mapping) -> Iterator[Run]:
     # A predicate of True takes the first one. As if it ran once, so that branches can be compared.
     branches = [list(_runs(module, module.computations[name], 1, path, None, seen)) for name in item.calls]
     ran = [max((seen.get(run.path[-1][0].name, 0) for run in branch), default=0) for branch in branches]
@@ -97,6 +97,6 @@ def _branches(module: Module, item: Instruction, runs: int | None, path: Path, s
             yield Run(run.path, 0 if times == 0 else inner, run.branch or here)
 
 
-def _weight(run: Run, module: Module) -> int:
+def _weight(run: Run, module: HloModule) -> int:
     cost: Cost = kernel_cost(*run.path[-1], module).times(1 if run.runs is None else run.runs)
     return cost.flops + cost.transcendentals + cost.integer_ops + cost.bytes

@@ -47,7 +47,7 @@ class Shape:
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
+class HloWindow:
     """A window's sizes, for each spatial dimension: of a convolution or a reduce-window."""
 
     size: tuple[int, ...]
@@ -88,13 +88,13 @@ def _make_array(dtype: str, dims: str, layout: str) -> Shape:
     return Shape(dtype, tuple(int(size.strip("<=? ")) for size in dims.split(",") if size.strip()), layout)
 
 
-def parse_window(text: str) -> Window:
+def parse_window(text: str) -> HloWindow:
     """Return the window of a text such as {size=3x3 stride=2x2 pad=0_1x0_1}; what it leaves out is 1, padding 0."""
     fields = dict(part.split("=") for part in text.strip("{}").split())
     size = _sizes(fields.get("size", ""))
     pad = fields.get("pad", "x".join(["0_0"] * len(size)))
     ones = "x".join(["1"] * len(size))
-    return Window(
+    return HloWindow(
         size=size,
         stride=_sizes(fields.get("stride", ones)),
         pad=tuple(_pair(part) for part in pad.split("x")) if size else (),

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from tfcore.inspect.hlo.cost import work
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import RUNS_OTHERS
 from tfcore.inspect.hlo.origins import Origin, Origins
 
@@ -49,8 +49,8 @@ class Stages:
 
 
 def compare_stages(
-    built: tuple[Module, Origins],
-    optimized: tuple[Module, Origins],
+    built: tuple[HloModule, Origins],
+    optimized: tuple[HloModule, Origins],
     *,
     kernels: Mapping[str, int],
     graph: Mapping[str, int],
@@ -66,7 +66,7 @@ def compare_stages(
     return Stages(dict(graph), dict(layers[0]), dict(layers[1]), dict(kernels), gone)
 
 
-def _operations(module: Module) -> list[tuple[Instruction, Computation]]:
+def _operations(module: HloModule) -> list[tuple[Instruction, Computation]]:
     """All instructions that compute, but for the scalar functions of reductions and for fusions as such."""
     scalar = {
         name
@@ -84,7 +84,7 @@ def _operations(module: Module) -> list[tuple[Instruction, Computation]]:
     ]
 
 
-def _gone(built: Module, origins: Origins, optimized: Module) -> tuple[Gone, ...]:
+def _gone(built: HloModule, origins: Origins, optimized: HloModule) -> tuple[Gone, ...]:
     left = {item.metadata.op_name for part in optimized.computations.values() for item in part.instructions.values()}
     lost: dict[str, list[Instruction]] = {}
     made_by: dict[str, Origin] = {}
@@ -123,7 +123,7 @@ def _gone(built: Module, origins: Origins, optimized: Module) -> tuple[Gone, ...
     return tuple(sorted(found, key=lambda gone: -gone.flops))
 
 
-def _unnamed_products(optimized: Module) -> Counter[int]:
+def _unnamed_products(optimized: HloModule) -> Counter[int]:
     """{FLOPs: how many matrix products of so many stand in the optimized HLO without the name of an operation}."""
     return Counter(
         work(item, computation, optimized).flops
@@ -132,7 +132,7 @@ def _unnamed_products(optimized: Module) -> Counter[int]:
     )
 
 
-def _reasons(built: Module) -> dict[str, str]:
+def _reasons(built: HloModule) -> dict[str, str]:
     """{name of an instruction: why it need not run}: it equals one before it, or nothing reads it."""
     reasons: dict[str, str] = {}
     for computation in built.computations.values():

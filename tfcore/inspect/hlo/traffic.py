@@ -3,12 +3,12 @@ part; nothing of what lives inside a fusion.
 """
 
 from tfcore.inspect.hlo import calls
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 from tfcore.inspect.hlo.opcodes import SLICES
 from tfcore.inspect.hlo.shapes import Shape
 
 
-def read_and_written(item: Instruction, computation: Computation, module: Module) -> tuple[int, int]:
+def read_and_written(item: Instruction, computation: Computation, module: HloModule) -> tuple[int, int]:
     """Return the bytes that one run of an instruction reads, and those that it writes."""
     if item.opcode == "fusion":
         inside = module.computations[item.calls[0]]
@@ -36,7 +36,7 @@ def _read(item: Instruction, shapes: list[Shape]) -> int:
     return sum(shape.bytes for shape in shapes)
 
 
-def _read_of_parameter(parameter: Instruction, inside: Computation, module: Module) -> int:
+def _read_of_parameter(parameter: Instruction, inside: Computation, module: HloModule) -> int:
     """Bytes of a fusion's operand that are read: all of it, unless nothing but slices of it is used."""
     total = 0
     for name in inside.users[parameter.name]:
@@ -59,7 +59,7 @@ def _read_of_parameter(parameter: Instruction, inside: Computation, module: Modu
     return min(total, parameter.shape.bytes)
 
 
-def _written(item: Instruction, computation: Computation, module: Module, *, fused: bool) -> int:
+def _written(item: Instruction, computation: Computation, module: HloModule, *, fused: bool) -> int:
     """Bytes that a result takes: of an update in place, of a buffer that comes from outside, those that it changes."""
     operands = [computation.instructions[name] for name in item.operands]
     if item.opcode == "tuple":

@@ -1,13 +1,13 @@
 """How often a while loop runs: as XLA says, or as its condition does, that a counter is below a constant."""
 
-from tfcore.inspect.hlo.module import Computation, Instruction, Module
+from tfcore.inspect.hlo.module import Computation, HloModule, Instruction
 
 _NAMES = ("copy", "bitcast", "reshape", "convert")
 # An instruction, in its computation, and how the computation's parameters came to be: {number: (instruction, ...)}.
 _At = tuple[Instruction, Computation, dict]
 
 
-def trip_count(loop: Instruction, computation: Computation, module: Module) -> int | None:
+def trip_count(loop: Instruction, computation: Computation, module: HloModule) -> int | None:
     """Return how often a while loop of `computation` runs; None where that is not known before it runs.
 
     known_trip_count, or a condition "counter < constant" (≤) over a counter that begins at a constant and grows by one.
@@ -34,7 +34,7 @@ def trip_count(loop: Instruction, computation: Computation, module: Module) -> i
     return max(-(-(limit + (direction == "LE") - start) // step), 0)
 
 
-def _behind(at: _At | None, module: Module) -> _At | None:
+def _behind(at: _At | None, module: HloModule) -> _At | None:
     """What a value is, behind copies and fusions."""
     while at is not None:
         item, computation, given = at
@@ -54,12 +54,12 @@ def _behind(at: _At | None, module: Module) -> _At | None:
     return None
 
 
-def _operand(at: _At, place: int, module: Module) -> _At | None:
+def _operand(at: _At, place: int, module: HloModule) -> _At | None:
     item, computation, given = at
     return _behind((computation.instructions[item.operands[place]], computation, given), module)
 
 
-def _element(at: _At, part: int, module: Module) -> _At | None:
+def _element(at: _At, part: int, module: HloModule) -> _At | None:
     """An element of a tuple."""
     item, computation, given = at
     if item.opcode == "tuple":
@@ -67,7 +67,7 @@ def _element(at: _At, part: int, module: Module) -> _At | None:
     return None
 
 
-def _part(at: _At | None, module: Module) -> int | None:
+def _part(at: _At | None, module: HloModule) -> int | None:
     """Which part of the loop's state a value is."""
     if at is None or at[0].opcode != "get-tuple-element":
         return None
@@ -75,7 +75,7 @@ def _part(at: _At | None, module: Module) -> int | None:
     return int(at[0].attributes["index"]) if source is not None and source[0].opcode == "parameter" else None
 
 
-def _step(at: _At | None, part: int, module: Module) -> int | None:
+def _step(at: _At | None, part: int, module: HloModule) -> int | None:
     """By how much a part of the state grows."""
     if at is None or at[0].opcode != "add":
         return None

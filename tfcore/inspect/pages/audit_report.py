@@ -13,7 +13,7 @@ ROWS = 24  # of a table on the terminal; the page and --json have all
 Table = tuple[list[str], list[list[str]], list[bool]]  # header, rows, which rows have a finding
 
 
-def text_report(audit: Audit, title: str, *, rows: int = ROWS) -> str:
+def audit_text(audit: Audit, title: str, *, rows: int = ROWS) -> str:
     """Return the audit as text: headline, findings, then each table, at most `rows` long."""
     parts = [textwrap.fill(title, 118), textwrap.fill(audit.headline(), 118)]
     parts += [f"findings\n{_lines(finding_lines(audit))}"] if audit.findings else []
@@ -25,7 +25,7 @@ def text_report(audit: Audit, title: str, *, rows: int = ROWS) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def html_report(audit: Audit, title: str, *, about: str = "") -> str:
+def audit_html(audit: Audit, title: str, *, about: str = "") -> str:
     """Return the audit as one HTML page; about: what was audited, on which data, how."""
     parts = [page.lead(audit.headline(), bad=bool(audit.findings)), page.paragraph(about)]
     if audit.findings:

@@ -102,7 +102,7 @@ def _has_defaults(function) -> bool:
     return any(parameter.default is not parameter.empty for parameter in parameters)
 
 
-def _memory(stages, optimized: hlo.Module, assignment: bool) -> buffers.Memory:
+def _memory(stages, optimized: hlo.HloModule, assignment: bool) -> buffers.Memory:
     if not assignment:
         return buffers.estimate(optimized)
     proto = hlo_pb2.HloProto.FromString(stages(stage="optimized_hlo_proto_serialized"))

@@ -19,7 +19,7 @@ from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 from tfcore.inspect.hlo import buffers, parser
 from tfcore.inspect.hlo.kernels import find_kernels
 from tfcore.inspect.hlo.metadata_origins import MetadataOrigins, whole_names
-from tfcore.inspect.hlo.module import Module
+from tfcore.inspect.hlo.module import HloModule
 from tfcore.inspect.hlo.proto import from_proto, read_proto
 from tfcore.inspect.hlo.stages import compare_stages
 from tfcore.inspect.profile import xplane
@@ -37,8 +37,8 @@ class Program:
     """A module that somebody's XLA has compiled; `memory` and `timing` where its file tells them."""
 
     name: str
-    optimized: Module
-    built: Module | None = None
+    optimized: HloModule
+    built: HloModule | None = None
     allocations: tuple[buffers.Allocation, ...] = ()
     timing: Callable[[Sequence[str]], Timing] | None = dataclasses.field(default=None, repr=False)
 

@@ -8,7 +8,7 @@ from tfcore.inspect.graph.tracing import TraceReport
 from tfcore.inspect.hlo.buffers import Memory
 from tfcore.inspect.hlo.cost import Cost
 from tfcore.inspect.hlo.kernels import Kernel, find_kernels
-from tfcore.inspect.hlo.module import Module
+from tfcore.inspect.hlo.module import HloModule
 from tfcore.inspect.hlo.origins import Origins
 from tfcore.inspect.hlo.stages import Stages
 from tfcore.inspect.profile.notebook import notebook_html
@@ -28,11 +28,11 @@ class StepReport:
     name: str
     kernels: tuple[Kernel, ...]
     totals: Cost
-    optimized: Module
+    optimized: HloModule
     origins: Origins = dataclasses.field(repr=False)
     before_after: Stages | None = None
     memory: Memory | None = None
-    built: Module | None = None
+    built: HloModule | None = None
     tracing: TraceReport | None = None
     trace_seconds: float | None = None
     build_seconds: float | None = None
