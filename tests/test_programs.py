@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.attribution import shares
 from tfcore.inspect.pages.difference_page import difference_parts
 from tfcore.inspect.pages.kernel_page import html_report, page_data
 from tfcore.inspect.pages.kernel_report import text_report
@@ -33,7 +34,7 @@ def test_origins_of_a_jax_step():
     products = {(kernel.layer, kernel.phase) for kernel in kernels if "dot_general" in kernel.op_type}
     assert ("Net/up", "forward") in products and ("Net/down", "backward") in products
     assert {kernel.source.rpartition("/")[2].partition(":")[0] for kernel in kernels} == {"train.py"}
-    assert profile.report.shares()["source"] == 1
+    assert shares(profile.report)["source"] == 1
     assert profile.report.memory.method == "assignment"
     assert profile.timing.steps == 5 and len(profile.timing.us) == len(kernels)
     text = text_report(profile, "a step of JAX")

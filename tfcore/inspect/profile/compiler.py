@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
-from tensorflow.compiler.xla.service import hlo_pb2
 
 from tfcore.inspect.graph.origins import GraphOrigins
 from tfcore.inspect.graph.tracing import find_uncompilable, trace_report
@@ -27,15 +26,12 @@ from tfcore.inspect.profile.step_report import StepReport, total_cost
 _NOTHING = frozenset(["Placeholder", "Const", "NoOp", "Identity"])
 
 
-def inspect_step(function, *args, assignment: bool = False, **kwargs) -> StepReport:
+def inspect_step(function, *args, **kwargs) -> StepReport:
     """Return what XLA makes of a tf.function for these arguments; one without jit_compile is compiled as if it had it.
-
-    `assignment`: take memory from XLA's buffer assignment, which costs a second compilation, and not an estimate.
 
     Raises:
         TypeError: for what is not a tf.function.
-        ValueError: for a function with operations that XLA cannot compile, naming each with its layer and line; from
-            `assignment` under a TensorFlow that does not give it.
+        ValueError: for a function with operations that XLA cannot compile, naming each with its layer and line.
     """
     if not hasattr(function, "experimental_get_compiler_ir"):
         raise TypeError(f"inspect_step takes a tf.function, got {function!r}: wrap it in tf.function")
@@ -64,7 +60,7 @@ def inspect_step(function, *args, assignment: bool = False, **kwargs) -> StepRep
         optimized=optimized,
         origins=origins,
         before_after=compare_stages((built, origins), (optimized, origins), kernels=layers, graph=graph),
-        memory=_memory(stages, optimized, assignment),
+        memory=buffers.estimate(optimized),
         built=built,
         tracing=trace_report(inner),
         trace_seconds=traced - begin,
@@ -100,10 +96,3 @@ def _has_defaults(function) -> bool:
     """Whether arguments may be left out, which experimental_get_compiler_ir does not take."""
     parameters = inspect.signature(function.python_function).parameters.values()
     return any(parameter.default is not parameter.empty for parameter in parameters)
-
-
-def _memory(stages, optimized: hlo.HloModule, assignment: bool) -> buffers.Memory:
-    if not assignment:
-        return buffers.estimate(optimized)
-    proto = hlo_pb2.HloProto.FromString(stages(stage="optimized_hlo_proto_serialized"))
-    return buffers.from_assignment(buffers.allocations_of_proto(proto), optimized)

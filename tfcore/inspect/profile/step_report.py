@@ -1,7 +1,6 @@
 """A compiled step taken apart: its kernels, what they add up to, its memory, what became of what was written."""
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping
 
 from tfcore.inspect.graph.tracing import TraceReport
@@ -46,28 +45,6 @@ class StepReport:
         """Return the kernels with the most of a field: flops, transcendentals, integer_ops, bytes."""
         return sorted(self.kernels, key=lambda kernel: -getattr(kernel, field))[:count]
 
-    def shares(self) -> dict[str, float]:
-        """Return which share of FLOPs and bytes, added, has a layer, a source line, and one of its own, no neighbour's.
-
-        A layer is a module's path: what stands in a function outside of all modules, such as the loss, has none.
-        """
-        kernels = self.kernels
-        total = max(sum(_weight(kernel) for kernel in kernels), 1)
-        chosen = {
-            "layer": [kernel for kernel in kernels if kernel.layer and not kernel.layer.endswith("()")],
-            "layer or function": [kernel for kernel in kernels if kernel.layer],
-            "source": [kernel for kernel in kernels if kernel.source],
-            "not inferred": [kernel for kernel in kernels if kernel.source and not kernel.inferred],
-        }
-        return {name: sum(_weight(kernel) for kernel in found) / total for name, found in chosen.items()}
-
-    def by_layer(self, field: str = "bytes") -> dict[str, int]:
-        """Return a field's sum by layer, the largest first."""
-        sums = Counter()
-        for kernel in self.kernels:
-            sums[kernel.layer] += getattr(kernel, field)
-        return dict(sums.most_common())
-
     def recounted(self, seen: Mapping[str, int]) -> "StepReport":
         """Return the report with the runs that a profiler saw, where the compiler does not know loops and branches."""
         if all(kernel.runs is not None and kernel.branch is None for kernel in self.kernels):
@@ -80,7 +57,3 @@ def total_cost(kernels: tuple[Kernel, ...]) -> Cost:
     """Return the sum of the kernels' counts."""
     fields = [field.name for field in dataclasses.fields(Cost)]
     return sum((Cost(**{name: getattr(kernel, name) for name in fields}) for kernel in kernels), Cost())
-
-
-def _weight(kernel: Kernel) -> int:
-    return kernel.flops + kernel.transcendentals + kernel.bytes
