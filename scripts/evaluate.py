@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from parts import command_line
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from loops.run.runs import Run
     from tfcore.module import Module
 
@@ -92,12 +90,13 @@ def predicted(run: "Run", model: "Module", files: list[Path], top: int) -> tuple
     """Name and print the classes of each file, of which a bad one keeps no other from its own; also the exit code."""
     from loops.data.dataset import DataError
     from loops.evaluation import predict
+    from parts.inputs import inputs_of
 
     recipe, class_names = run.recipe, run.class_names()
     result, code = [], 0
     for file in files:
         try:
-            names, inputs = inputs_of(run, file)
+            names, inputs = inputs_of(recipe, run.sizes().input_shape[0], class_names, file)
         except DataError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             code = command_line.WRONG_INPUT
@@ -110,20 +109,6 @@ def predicted(run: "Run", model: "Module", files: list[Path], top: int) -> tuple
             print(f"{':'.join(map(str, name.values()))}: {words}", flush=True)
             result.append({**name, "classes": classes})
     return result, code
-
-
-def inputs_of(run: "Run", file: Path) -> tuple[list[dict], "np.ndarray"]:
-    """What a file holds: a name for each example, and the inputs (n, H, W, 3) or (n, T, 1)."""
-    from loops.data import ucr
-    from loops.data.cifar import LAYOUTS
-    from loops.data.dataset import IMAGE_SIZE
-    from loops.evaluation import read_picture
-
-    if run.recipe.dataset in LAYOUTS:
-        return [{"image": str(file)}], read_picture(file, IMAGE_SIZE)[None]
-    length = run.sizes().input_shape[0]
-    inputs = ucr.read_series(file, length=length, class_names=run.class_names(), repair=run.recipe.repair)
-    return [{"file": str(file), "line": i + 1} for i in range(len(inputs))], inputs
 
 
 def evaluated(run: "Run", model: "Module", source: str | None, path: Path) -> dict[str, float]:

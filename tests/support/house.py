@@ -24,7 +24,7 @@ ORDER = (
     ("tfcore.layers", "tfcore.optimizers"),
     ("tfcore.inspect.hlo",),
     ("tfcore.models", "tfcore.inspect.graph", "tfcore.inspect.figures"),
-    ("tfcore.inspect.audit", "tfcore.inspect.numerics"),
+    ("tfcore.inspect.audit", "tfcore.inspect.numerics", "tfcore.inspect.walk"),
     ("tfcore.inspect.profile",),
     ("tfcore.inspect.pages",),
     # The paths of before the rooms, for scripts that know them.
