@@ -1,7 +1,7 @@
 """Follow one example through a model, forward and backward: every tensor, its gradient, its formula and line of source.
 
-The example is one of the test split (--example) or a picture or series of your own (--input). Several examples, or the
-weights of several checkpoints, follow one another.
+The example is one of the test split (--example) or a picture or series of your own (--input). --html writes all of it
+as one page that needs no network; a slider goes over several examples or checkpoints.
 """
 
 from pathlib import Path
@@ -9,10 +9,10 @@ from pathlib import Path
 from parts import command_line
 
 EXAMPLES = """\
-  python scripts/walk.py runs/inn_cifar10
-  python scripts/walk.py runs/inn_cifar10 --input cat.png
-  python scripts/walk.py runs/vit_cifar100 --example 3 8        two examples, side by side
-  python scripts/walk.py runs/inn_cifar10 --checkpoint kept best      through the training
+  python scripts/walk.py runs/inn_cifar10 --html walk.html
+  python scripts/walk.py runs/inn_cifar10 --input cat.png --html walk.html
+  python scripts/walk.py runs/vit_cifar100 --example 3 8 --html walk.html        two examples, with a slider
+  python scripts/walk.py runs/inn_cifar10 --checkpoint kept best --html walk.html      through the training
   python scripts/walk.py inn_cifar10 --data sample --json walk.json              fresh weights
 """
 
@@ -39,6 +39,7 @@ def parser() -> command_line.Parser:
         default=[],
         help="whose weights: best (default), last, step-NUMBER, or kept: all step-… in order",
     )
+    parser.add_argument("--html", metavar="FILE", type=command_line.writable_file, help="write the walk as a page")
     return parser
 
 
@@ -47,6 +48,7 @@ def main(arguments) -> int:
 
     from loops.steps import to_floats
     from parts.walks import Subject
+    from tfcore.inspect.pages.walk_page import walk_html
     from tfcore.inspect.pages.walk_report import walk_text
     from tfcore.inspect.walk.walk import walk
 
@@ -66,6 +68,8 @@ def main(arguments) -> int:
     title = f"A walk through {subject.recipe.name}"
     for about, one in found:
         print(walk_text(one, f"{title}: {about}", names), end="")
+    if arguments.html is not None:
+        command_line.write_text(arguments.html, walk_html(found, title, class_names=names))
     if arguments.json is not None:
         walks = [{"about": about, **one.to_json()} for about, one in found]
         command_line.write_json(arguments.json, {"recipe": subject.recipe.name, "classes": names, "walks": walks})
