@@ -13,6 +13,8 @@ from loops.run.runs import Run
 from loops.train import train
 from tests.support.tiny import TINY, tiny_dataset
 from tfcore.context import intercept
+from tfcore.inspect.pages.walk_page import walk_html
+from tfcore.inspect.walk.layers import walk_layers
 from tfcore.inspect.walk.stops import Walk
 from tfcore.inspect.walk.walk import walk
 from tfcore.ops.losses import cross_entropy_from_logits
@@ -155,6 +157,33 @@ def test_only_one_example(monkeypatch):
     model, x, _ = _model("inn_cifar10", monkeypatch)
     with pytest.raises(ValueError, match="one example"):
         walk(model, tf.concat([x, x], 0), tf.constant([1, 2]))
+
+
+def test_a_keras_model_layer_by_layer():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inner = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Conv2D(2, 3, name="conv"), keras.layers.ReLU()])
+    outside = keras.Input((6, 6, 3))
+    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(inner(outside)))
+    model = keras.Model(outside, keras.layers.Dense(4, activation="softmax", name="classes")(x))
+    images, labels = tf.random.stateless_uniform([1, 6, 6, 3], [1, 2]), tf.constant([2])
+    plain = model(images, training=False)
+    found = walk_layers(model, images, labels, loss=keras.losses.sparse_categorical_crossentropy)
+    np.testing.assert_array_equal(found.outputs, plain[0])
+    np.testing.assert_array_equal(model(images, training=False), plain)
+    assert "call" not in vars(model.get_layer("classes"))
+    names = [stop.name for stop in found.stops]
+    assert names[0] == "input" and names[1] == "conv" and names[-2:] == ["classes", "loss"] and len(names) == 6
+    assert found.loss == pytest.approx(-np.log(found.outputs[2]), rel=1e-5)
+    given, dense = found["classes"].parameters, found["classes"]
+    # −log p[2] through the softmax: p − one-hot, times the dense layer's input.
+    by_hand = np.outer(found[names[3]].value, dense.value - (np.arange(4) == 2))
+    np.testing.assert_allclose(given["kernel"].gradient, by_hand, rtol=1e-4, atol=1e-6)
+    gradient = (dense.value - (np.arange(4) == 2)) @ given["kernel"].value.T
+    np.testing.assert_allclose(found[names[3]].gradient, gradient, rtol=1e-4, atol=1e-6)
+    assert found["conv"].formula == "" and found["conv"].value.shape == (4, 4, 2)
+    assert len(walk_html([("an image", found)], "Keras")) > 10_000
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,9 @@ function place(index, shape, every) {
   return at;
 }
 
+// Of each axis, the step in which a stop's values or gradients are kept.
+const steps = (stop, which) => (which === "gradient" ? STOPS[stop].steps : STOPS[stop].every);
+
 // What a stop holds in a frame; which: "value" or "gradient". null: it has none.
 function numbers(frame, stop, which) {
   const number = DATA.values[frame][stop][which];
@@ -56,7 +59,7 @@ function numbers(frame, stop, which) {
 
 // One number of a stop; undefined where it was thinned away.
 function at(frame, stop, index, which = "value") {
-  const about = STOPS[stop], where = place(index, about.shape, about.every), all = numbers(frame, stop, which);
+  const { shape } = STOPS[stop], where = place(index, shape, steps(stop, which)), all = numbers(frame, stop, which);
   return where < 0 || all === null ? undefined : all[where];
 }
 

@@ -17,8 +17,9 @@ function drawn(stop, which) {
 const isImage = (stop) => !state.difference && IMAGES.includes(STOPS[stop].kind === "input" ? "input" : STOPS[stop].of);
 
 function thumbnail(canvas) {
-  const stop = Number(canvas.dataset.stop), values = drawn(stop, canvas.dataset.which), { shape, axes, every } = STOPS[stop];
+  const stop = Number(canvas.dataset.stop), values = drawn(stop, canvas.dataset.which), { shape, axes } = STOPS[stop];
   if (values === null) return;
+  const every = steps(stop, canvas.dataset.which);
   const image = canvas.dataset.which === "value" && isImage(stop);
   paint(canvas, values, shape, every, layout(shape, axes, every, { image }));
 }
@@ -42,7 +43,8 @@ function buildPath() {
     const end = stop.name.includes("(") ? stop.name.indexOf("(") : stop.name.length;
     const cut = Math.max(stop.name.lastIndexOf("/", end), stop.name.lastIndexOf(": "));
     const label = make("span");
-    label.append(make("em", stop.name.slice(0, cut + 1)), stop.name.slice(cut + 1));
+    const broken = (text) => text.replace(/[/(]/g, "$&\u200b");  // where a line may end
+    label.append(make("em", broken(stop.name.slice(0, cut + 1))), broken(stop.name.slice(cut + 1)));
     button.title = stop.name;
     button.append(label);
     for (const which of ["value", "gradient"]) {
@@ -91,7 +93,7 @@ function drawStop() {
   const figures = [["value", "forward"], ["gradient", "backward: the loss's gradient"]].map(([which, title]) => {
     const values = drawn(stop, which);
     if (values === null) return make("p", "The loss does not depend on it: no gradient.", { className: "faint" });
-    const map = mapOf({ title: state.difference ? `${title}, less the first's` : title, values, ...about,
+    const map = mapOf({ title: state.difference ? `${title}, less the first's` : title, values, ...about, every: steps(stop, which),
       image: which === "value" && isImage(stop), slice: state.slice, hover: (index) => hover(index), pick: (index) => pick(index) });
     shown.push(map);
     return map.figure;
@@ -193,7 +195,7 @@ function drawCode(about) {
 }
 
 function drawTimes(about) {
-  const kernels = DATA.times[about.name.split(": ")[0].replace(/ #\d+$/, "")] ?? [];
+  const kernels = DATA.times[about.name] ?? [];
   const rows = kernels.map(([name, phase, us]) => {
     const row = make("tr");
     row.append(make("td", name), make("td", phase), make("td", `${short(us)} µs`, { className: "number" }));

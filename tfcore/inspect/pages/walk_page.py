@@ -18,8 +18,13 @@ from tfcore.inspect.pages.walk_report import said
 from tfcore.inspect.walk.stops import Place, Rule, Stop, Walk, statistics
 
 LIMIT = 65_536  # numbers of a tensor that are kept
-# How the numbers are kept, until the page is small enough: rounded to five digits or not, and the limit.
-LADDER = ((False, LIMIT), (True, LIMIT), *((True, LIMIT // 2**i) for i in range(1, 7)))
+# How the numbers are kept, until the page is small enough: values rounded to five digits or not, how many of a tensor,
+# how many of its gradient. No arithmetic is written out of gradients, so they shrink first.
+LADDER = (
+    (False, LIMIT, LIMIT),
+    *((True, LIMIT, LIMIT // n) for n in (1, 4, 8)),
+    *((True, LIMIT // n, min(LIMIT // n, LIMIT // 8)) for n in (2, 4, 8, 16, 32, 64)),
+)
 BYTES = 14_500_000  # of the numbers in a page
 WHOLE = 262_144  # numbers of a kernel that is kept whole, so that the arithmetic can be written out
 OF_PARAMETERS = 16_384  # numbers of a parameter's gradient that are kept
@@ -38,7 +43,7 @@ def walk_html(
 ) -> str:
     """Return the page of walks (what about, walk) through one model.
 
-    class_names: of the outputs; times: by stop's path the kernels (name, phase, µs) that compute it.
+    class_names: of the outputs; times: by stop's name the kernels (name, phase, µs) that compute it.
 
     Raises:
         ValueError: for no walk, or walks with other stops than the first's.
@@ -66,15 +71,19 @@ def walk_html(
 
 def _smallest(walks: Sequence[tuple[str, Walk]]) -> tuple[dict, str, str]:
     """The first step of the ladder whose numbers fit, and in words what was done to them."""
-    for rounded, limit in LADDER:
-        data, store = _page_data([walk for _, walk in walks], rounded, limit)
+    for rounded, limit, of_gradients in LADDER:
+        data, store = _page_data([walk for _, walk in walks], rounded, limit, of_gradients)
+        if len(store.blob) > 2 * BYTES and limit > LADDER[-1][1]:  # not worth compressing
+            continue
         numbers = base64.b64encode(zlib.compress(bytes(store.blob), 6)).decode()
         if len(numbers) <= BYTES:
             break
     note = "gradients are kept to three digits"
     note += ", values to five" if rounded else ""
-    if any(step > 1 for stop in data["stops"] for step in stop["every"]):
-        note += f"; tensors of more than {limit:,} numbers are thinned: of an axis every 2nd, 4th … place is kept"
+    if any(step > 1 for stop in data["stops"] for step in (*stop["every"], *stop["steps"])):
+        note += f"; tensors of more than {limit:,} numbers"
+        note += f", gradients of more than {of_gradients:,}," if of_gradients < limit else ""
+        note += " are thinned: of an axis every 2nd, 4th … place is kept"
     return data, numbers, note
 
 
@@ -109,16 +118,16 @@ class _Store:
         return self.known[key]
 
 
-def _page_data(walks: list[Walk], rounded: bool, limit: int) -> tuple[dict, _Store]:
+def _page_data(walks: list[Walk], rounded: bool, limit: int, of_gradients: int) -> tuple[dict, _Store]:
     store, places = _Store(rounded), dict[Place, int]()
     numbers = {stop.name: i for i, stop in enumerate(walks[0].stops)}
-    stops = [_about(stop, numbers, places, limit) for stop in walks[0].stops]
-    frames = [[_numbers(store, walk, stop, limit) for stop in walk.stops] for walk in walks]
+    stops = [_about(stop, numbers, places, limit, of_gradients) for stop in walks[0].stops]
+    frames = [[_numbers(store, walk, stop, limit, of_gradients) for stop in walk.stops] for walk in walks]
     shown = [dataclasses.asdict(place) for place in places]
     return {"stops": stops, "tensors": store.tensors, "values": frames, "places": shown}, store
 
 
-def _about(stop: Stop, numbers: dict[str, int], places: dict[Place, int], limit: int) -> dict:
+def _about(stop: Stop, numbers: dict[str, int], places: dict[Place, int], limit: int, of_gradients: int) -> dict:
     """What is the same in every walk."""
     rule = None
     if stop.rule is not None:
@@ -132,6 +141,7 @@ def _about(stop: Stop, numbers: dict[str, int], places: dict[Place, int], limit:
         "axes": stop.axes,
         "shape": list(stop.value.shape),
         "every": thinning(stop.value.shape, stop.axes, limit),
+        "steps": thinning(stop.value.shape, stop.axes, of_gradients),
         "rule": rule,
         "note": stop.note,
         "also": stop.also,
@@ -139,32 +149,33 @@ def _about(stop: Stop, numbers: dict[str, int], places: dict[Place, int], limit:
         "call": None if stop.call is None else places.setdefault(stop.call, len(places)),
         "parameters": [
             {"name": name, "shape": list(parameter.value.shape), "every": every, "steps": steps}
-            for name, parameter, every, steps in _parameters(stop, limit)
+            for name, parameter, every, steps in _parameters(stop, limit, of_gradients)
         ],
     }
 
 
-def _parameters(stop: Stop, limit: int) -> Iterator[tuple]:
+def _parameters(stop: Stop, limit: int, of_gradients: int) -> Iterator[tuple]:
     """Each parameter with the steps in which its values and its gradient's are kept."""
     for name, parameter in stop.parameters.items():
         shape = parameter.value.shape
         whole = parameter.value.size <= WHOLE
         every = [1] * len(shape) if whole else thinning(shape, "", limit)
-        yield name, parameter, every, thinning(shape, "", min(limit, OF_PARAMETERS))
+        yield name, parameter, every, thinning(shape, "", min(of_gradients, OF_PARAMETERS))
 
 
-def _numbers(store: _Store, walk: Walk, stop: Stop, limit: int) -> dict:
+def _numbers(store: _Store, walk: Walk, stop: Stop, limit: int, of_gradients: int) -> dict:
     """A stop's numbers in one walk, by their places in the store."""
     every = thinning(stop.value.shape, stop.axes, limit)
     found = {"value": store.add(taken(stop.value, every)), "about": statistics(stop.value)}
     if stop.gradient is not None:
-        found |= {"gradient": store.add(taken(stop.gradient, every), half=True), "back": statistics(stop.gradient)}
+        steps = thinning(stop.value.shape, stop.axes, of_gradients)
+        found |= {"gradient": store.add(taken(stop.gradient, steps), half=True), "back": statistics(stop.gradient)}
     found["parameters"] = [
         [
             store.add(taken(parameter.value, every)),
             None if parameter.gradient is None else store.add(taken(parameter.gradient, steps), half=True),
         ]
-        for _, parameter, every, steps in _parameters(stop, limit)
+        for _, parameter, every, steps in _parameters(stop, limit, of_gradients)
     ]
     if stop.rule is not None:
         found |= _for_arithmetic(store, walk, stop, stop.rule, every)

@@ -2,6 +2,8 @@
 // Pictures of tensors: heat maps, images, lines and bars on a canvas, with what is pointed at drawn above.
 
 const IMAGES = ["input", "Normalization", "Resizing"];
+const SERIES = 32, BANDS = 4;  // so many positions with so few features are lines, one above the other
+const LONG = 200;  // a longer vector is a line, not bars
 const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
 
 function colours() {
@@ -17,37 +19,40 @@ function layout(shape, axes, every, { slice = null, image = false } = {}) {
   const sizes = kept(shape, every), up = (index) => index.map((i, axis) => i * every[axis]);
   const down = (index) => index.map((i, axis) => i / every[axis]);
   const inside = (index) => down(index).every((i) => Number.isInteger(i));
-  if (shape.length < 2 || (shape.length === 2 && shape[1] === 1)) {
-    const length = sizes[0] ?? 1, tail = shape.length === 2 ? [0] : [];
-    return { kind: shape.length === 2 || length > 200 ? "line" : "bars", width: length, height: 1, planes: 1,
-      cell: (x) => (shape.length ? up([x, ...tail]) : []), spot: (index) => (shape.length && !inside(index) ? null : [index.length ? down(index)[0] : 0, 0]) };
+  if (shape.length < 2 || (shape.length === 2 && shape[1] <= BANDS && shape[0] >= SERIES)) {
+    const series = shape.length === 2, length = sizes[0] ?? 1, bands = series ? sizes[1] : 1;
+    return { kind: series || length > LONG ? "line" : "bars", aspect: "", width: length, height: bands, planes: 1,
+      cell: (x, y) => (series ? up([x, y]) : shape.length ? up([x]) : []),
+      spot: (index) => (inside(index) ? [down(index)[0] ?? 0, down(index)[1] ?? 0] : null) };
   }
-  let rows, columns, planes, to, from;
+  let rows, columns, planes, to, from, whole;  // whole: rows and columns before thinning
   if (shape.length === 2) {
-    [rows, columns, planes] = [sizes[0], sizes[1], 1];
+    [rows, columns, planes, whole] = [sizes[0], sizes[1], 1, shape];
     [to, from] = [(p, r, c) => [r, c], ([r, c]) => [0, r, c]];
   } else if (shape.length === 3 && axes.startsWith("N")) {
     [planes, rows, columns] = sizes;
+    whole = shape.slice(1);
     [to, from] = [(p, r, c) => [p, r, c], (index) => index];
   } else if (shape.length === 3 && axes) {
     [rows, columns, planes] = sizes;
+    whole = shape;
     [to, from] = [(p, r, c) => [r, c, p], ([r, c, p]) => [p, r, c]];
   } else if (shape.length === 4) {
     const last = sizes[3];
-    [rows, columns, planes] = [sizes[0], sizes[1], sizes[2] * last];
+    [rows, columns, planes, whole] = [sizes[0], sizes[1], sizes[2] * last, shape];
     [to, from] = [(p, r, c) => [r, c, Math.floor(p / last), p % last], ([r, c, k, g]) => [k * last + g, r, c]];
   } else {  // a parameter of three axes: its last two side by side
     const last = product(sizes.slice(2)), widths = sizes.slice(2);
-    [rows, columns, planes] = [sizes[0], sizes[1] * last, 1];
+    [rows, columns, planes, whole] = [sizes[0], sizes[1] * last, 1, [shape[0], product(shape.slice(1))]];
     [to, from] = [(p, r, c) => [r, Math.floor(c / last), ...(widths.length ? [c % last] : [])],
       (index) => [0, index[0], index[1] * last + (index[2] ?? 0)]];
   }
   const rgb = image && shape.length === 3 && shape[2] === 3 && slice === null;
   const shown = rgb || slice !== null ? 1 : planes;
-  const across = Math.max(1, Math.min(shown, Math.round(Math.sqrt(shown * rows / columns)) || 1));
+  const across = Math.max(1, Math.min(shown, Math.round(Math.sqrt(shown * whole[0] / whole[1])) || 1));
   const down_ = Math.ceil(shown / across), gap = shown > 1 ? 1 : 0;
   return {
-    kind: rgb ? "image" : "map", planes, width: across * (columns + gap) - gap, height: down_ * (rows + gap) - gap,
+    kind: rgb ? "image" : "map", planes, aspect: [across * (whole[1] + gap) - gap, down_ * (whole[0] + gap) - gap], width: across * (columns + gap) - gap, height: down_ * (rows + gap) - gap,
     cell(x, y) {
       const [p, r, c] = [Math.floor(y / (rows + gap)) * across + Math.floor(x / (columns + gap)), y % (rows + gap), x % (columns + gap)];
       return p >= shown || r >= rows || c >= columns ? null : up(to(slice ?? p, r, c));
@@ -66,9 +71,15 @@ function spread(values) {
   return least > most ? [0, 0] : [least, most];
 }
 
+// What the colours mean: [at no colour, at full colour]; of values of both signs the same either way.
+function bounds([least, most]) {
+  if (least < 0) return [0, Math.max(-least, Math.abs(most)) || 1];
+  return [least > most / 2 && most > least ? least : 0, most || 1];  // of values that are all alike, what tells them apart
+}
+
 // Paint values (kept numbers in row-major order) as the layout says.
 function paint(canvas, values, shape, every, plan) {
-  const palette = colours(), [least, most] = spread(values), top = Math.max(Math.abs(least), Math.abs(most)) || 1;
+  const palette = colours(), [least, most] = spread(values), [none, full] = bounds([least, most]);
   canvas.classList.toggle("smooth", plan.kind === "line" || plan.kind === "bars");
   if (plan.kind === "line" || plan.kind === "bars") return paintLine(canvas, values, plan, palette, least, most);
   canvas.width = plan.width;
@@ -82,7 +93,7 @@ function paint(canvas, values, shape, every, plan) {
     if (plan.kind === "image") {
       for (let c = 0; c < 3; c++) out[o + c] = 255 * (values[where + c] - least) / (most - least || 1);
     } else if (Number.isFinite(value)) {
-      const share = Math.sqrt(Math.abs(value) / top), end = value < 0 ? palette.minus : palette.plus;
+      const share = Math.sqrt(Math.max(Math.abs(value) - none, 0) / (full - none)), end = value < 0 ? palette.minus : palette.plus;
       for (let c = 0; c < 3; c++) out[o + c] = palette.zero[c] + share * (end[c] - palette.zero[c]);
     } else [out[o], out[o + 1], out[o + 2]] = [255, 0, 255];
   }
@@ -91,23 +102,27 @@ function paint(canvas, values, shape, every, plan) {
 
 function paintLine(canvas, values, plan, palette, least, most) {
   [canvas.width, canvas.height] = [640, 200];
-  const context = canvas.getContext("2d"), low = Math.min(least, 0), high = Math.max(most, 0);
-  const y = (value) => 194 - 188 * (value - low) / (high - low || 1), step = canvas.width / values.length;
-  context.strokeStyle = palette.faint;
-  context.beginPath();
-  context.moveTo(0, y(0));
-  context.lineTo(640, y(0));
-  context.stroke();
-  if (plan.kind === "line") {
-    context.strokeStyle = `rgb(${palette.plus})`;
-    context.lineWidth = 2;
+  const context = canvas.getContext("2d"), low = Math.min(least, 0), high = Math.max(most, 0), band = 200 / plan.height;
+  for (let b = 0; b < plan.height; b++) {
+    const y = (value) => band * (b + 1) - 3 - (band - 6) * (value - low) / (high - low || 1);
+    const own = values.filter((_, i) => i % plan.height === b), step = canvas.width / own.length;
+    context.strokeStyle = palette.faint;
+    context.lineWidth = 1;
     context.beginPath();
-    values.forEach((value, i) => context.lineTo((i + 0.5) * step, y(value)));
+    context.moveTo(0, y(0));
+    context.lineTo(640, y(0));
     context.stroke();
-  } else values.forEach((value, i) => {
-    context.fillStyle = Number.isFinite(value) ? `rgb(${value < 0 ? palette.minus : palette.plus})` : "#f0f";
-    context.fillRect(i * step, Math.min(y(value), y(0)), Math.max(step - 1, 0.5), Math.max(Math.abs(y(value) - y(0)), 0.5));
-  });
+    if (plan.kind === "line") {
+      context.strokeStyle = `rgb(${palette.plus})`;
+      context.lineWidth = 2;
+      context.beginPath();
+      own.forEach((value, i) => context.lineTo((i + 0.5) * step, y(value)));
+      context.stroke();
+    } else own.forEach((value, i) => {
+      context.fillStyle = Number.isFinite(value) ? `rgb(${value < 0 ? palette.minus : palette.plus})` : "#f0f";
+      context.fillRect(i * step, Math.min(y(value), y(0)), Math.max(step - 1, 0.5), Math.max(Math.abs(y(value) - y(0)), 0.5));
+    });
+  }
 }
 
 // A picture that can be pointed at. options: {title, values, shape, axes, every, image, slice, hover(index), pick(index)}.
@@ -123,7 +138,11 @@ function mapOf(options) {
   caption.textContent = options.title;
   paint(base, values, shape, every, plan);
   const line = plan.kind === "line" || plan.kind === "bars";
-  if (!line) box.style.maxWidth = `min(100%, ${Math.max(12, Math.min(plan.width * 1.4, 30 * plan.width / plan.height, 62))}rem)`;
+  if (!line) {
+    const [wide, high] = plan.aspect;
+    box.style.aspectRatio = `${wide} / ${high}`;
+    box.style.maxWidth = `min(100%, ${Math.max(12, Math.min(wide * 1.4, 30 * wide / high, 62))}rem)`;
+  }
   box.append(base, over);
   figure.append(caption, box, scaleOf(values, plan));
   let lit = [], pointed = null, asked = false;
@@ -134,7 +153,7 @@ function mapOf(options) {
     if (over.width !== width || over.height !== height) [over.width, over.height] = [width, height];
     const context = over.getContext("2d"), palette = colours();
     context.clearRect(0, 0, width, height);
-    const across = width / plan.width, down = line ? height : height / plan.height;
+    const across = width / plan.width, down = height / plan.height;
     const ring = (index, colour, thick) => {
       const spot = plan.spot(index);
       if (spot === null) return;
@@ -184,7 +203,7 @@ function scaleOf(values, plan) {
   const [least, most] = spread(values), box = document.createElement("div"), bar = document.createElement("i");
   box.className = "scale";
   if (least >= 0) bar.className = "plus";
-  const top = Math.max(Math.abs(least), Math.abs(most)), ends = plan.kind === "map" ? [least < 0 ? -top : 0, top] : [least, most];
+  const [none, full] = bounds([least, most]), ends = plan.kind === "map" ? [least < 0 ? -full : none, full] : [least, most];
   const texts = ends.map((value) => Object.assign(document.createElement("span"), { textContent: short(value) }));
   box.append(texts[0], plan.kind === "map" ? bar : "…", texts[1]);
   return box;

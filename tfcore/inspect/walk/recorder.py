@@ -20,11 +20,11 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Recorder:
-    """The stops of one forward pass, and the tape that they lie on."""
+    """The stops of one forward pass, and the tape that they lie on; `paths`: the model's variables by path."""
 
-    def __init__(self, model: Any):
-        self.paths: dict[str, tf.Variable] = model.named_variables() if isinstance(model, Module) else {}
-        self.variables = {id(variable): variable for variable in model.variables}
+    def __init__(self, paths: dict[str, tf.Variable]):
+        self.paths = paths
+        self.variables = {id(variable): variable for variable in paths.values()}
         self.tape = tf.GradientTape(persistent=True)
         self.stops: list[Stop] = []
         self.tensors: list[tf.Tensor] = []  # of the stops; held, so that no id is given twice
@@ -35,7 +35,7 @@ class Recorder:
 
     def start(self, inputs: tf.Tensor) -> None:
         """Record what goes in."""
-        self.add(Stop("input", "input", "", "", axes_of(inputs), _array(inputs)), inputs)
+        self.add(Stop("input", "input", "", "", axes_of(inputs), array_of(inputs)), inputs)
 
     def add(self, stop: Stop, tensor: tf.Tensor, parameters: dict[str, tf.Variable] | None = None) -> tf.Tensor:
         """Record a tensor; a name that is taken gets a number."""
@@ -51,6 +51,14 @@ class Recorder:
         self.uses.append(parameters or {})
         self.names[id(tensor)] = stop.name
         return tensor
+
+    def known_as(self, tensor: tf.Tensor, name: str) -> bool:
+        """Return whether a tensor is a stop already; if so, it is `name`'s output, too."""
+        if id(tensor) not in self.names:
+            return False
+        if tensor is not self.tensors[0]:
+            self.stops[self._number(tensor)].also.append(name)
+        return True
 
     def see(self, call: Call) -> object:
         """The handler of a watched forward pass."""
@@ -71,9 +79,7 @@ class Recorder:
         if not found:
             return result
         output = found[0]
-        if id(output) in self.names:
-            if output is not self.tensors[0]:
-                self.stops[self._number(output)].also.append(call.name)
+        if self.known_as(output, call.name):
             return result
         self._output(call, output, place)
         if expand is not None:
@@ -90,7 +96,7 @@ class Recorder:
             kind,
             formula_of(operation),
             axes_of(output),
-            _array(output),
+            array_of(output),
             source=place_of(operation),
             call=place,
         )
@@ -106,14 +112,14 @@ class Recorder:
         if found is None:
             uses = {path: variable for path, variable in self.variables_of(tensor) if variable.trainable}
         if uses:
-            stop = Stop(next(iter(uses)), "between", "", "", axes_of(tensor), _array(tensor), rule=Rule("table"))
+            stop = Stop(next(iter(uses)), "between", "", "", axes_of(tensor), array_of(tensor), rule=Rule("table"))
             stop.note = "a parameter, handed on as it is"
         elif found is None:
-            stop = Stop(f"input of {call.name}", "between", "", "", axes_of(tensor), _array(tensor))
+            stop = Stop(f"input of {call.name}", "between", "", "", axes_of(tensor), array_of(tensor))
             stop.note = "computed between modules, by the lines before the call"
         else:
             kind, names, settings = found
-            stop = Stop(f"{kind}({names[-1]})", "between", kind, "", axes_of(tensor), _array(tensor))
+            stop = Stop(f"{kind}({names[-1]})", "between", kind, "", axes_of(tensor), array_of(tensor))
             stop.rule = Rule(kind, names, settings)
             stop.note = f"recognised by its numbers, to the bit: {kind} of {' and '.join(names)}"
         stop.call = place_of_call()
@@ -125,7 +131,7 @@ class Recorder:
 
     def variables_of(self, tensor: tf.Tensor) -> list[tuple[str, tf.Variable]]:
         """Return the model's variables that hold just these numbers, by path."""
-        array = _array(tensor)
+        array = array_of(tensor)
         return [
             (path, variable)
             for path, variable in self.paths.items()
@@ -141,7 +147,7 @@ class Recorder:
         sources = [tensor for tensor in self.tensors if tensor.dtype.is_floating]
         gradients = iter(self.tape.gradient(losses, [*sources, *variables.values()]))
         for stop, tensor in zip(self.stops, self.tensors, strict=True):
-            stop.gradient = _array(next(gradients), like=tensor) if tensor.dtype.is_floating else None
+            stop.gradient = array_of(next(gradients), like=tensor) if tensor.dtype.is_floating else None
         of_variables = {key: _dense(gradient) for key, gradient in zip(variables, gradients, strict=True)}
         for stop, uses in zip(self.stops, self.uses, strict=True):
             stop.parameters = _parameters(uses, of_variables)
@@ -182,14 +188,15 @@ class _Steps:
             output = expand(self.call.callee, self, *self.call.args, **self.call.kwargs)
         upstream = own.gradient
         target = tf.reshape(output, tf.shape(self.outer.tensors[self.number]))
-        gap = float(np.max(np.abs(_array(target) - own.value), initial=0.0))
+        gap = float(np.max(np.abs(array_of(target) - own.value), initial=0.0))
         gradients: list = [None] * len(self.tensors)
         if upstream is not None:
             handed = tf.reshape(tf.constant(upstream, output.dtype), tf.shape(output))
             gradients = self.tape.gradient(output, self.tensors, output_gradients=handed)
-        note = f"computed again by the plain formula; the output so made differs from the model's by {gap:.2g} at most"
+        note = "computed again by the plain formula; the output so made "
+        note += f"differs from the layer's own by {gap:.2g} at most" if gap else "is the layer's own, to the bit"
         for stop, tensor, gradient, uses in zip(self.stops, self.tensors, gradients, self.uses, strict=True):
-            stop.gradient = None if upstream is None else _array(gradient, like=tensor)
+            stop.gradient = None if upstream is None else array_of(gradient, like=tensor)
             stop.parameters = _parameters(uses, of_variables)
             stop.note = note
         # The last step is the layer's output, recorded already: it only says how it was computed.
@@ -206,7 +213,7 @@ class _Steps:
                 of.__name__,
                 formula_of(of),
                 axes,
-                _array(tensor),
+                array_of(tensor),
                 rule=named(rule, self.names),
                 source=place_of(of),
             )
@@ -224,8 +231,8 @@ def _probabilities(result: tf.Tensor, labels: tf.Tensor, last: str) -> Stop:
         tape.watch(probabilities)
         chosen = tf.gather(probabilities, labels, batch_dims=1)
         loss = -tf.math.log(chosen)
-    gradient = _array(tape.gradient(loss, probabilities), like=probabilities)
-    stop = Stop("probabilities", "step", "softmax", formula_of(softmax), "D", _array(probabilities), gradient)
+    gradient = array_of(tape.gradient(loss, probabilities), like=probabilities)
+    stop = Stop("probabilities", "step", "softmax", formula_of(softmax), "D", array_of(probabilities), gradient)
     stop.rule, stop.source = Rule("softmax", (last,)), place_of(softmax)
     stop.note = "the loss is computed from the logits; the gradient here is that of −log of the label's probability"
     return stop
@@ -250,8 +257,8 @@ def _dense(gradient) -> np.ndarray | None:
     return None if gradient is None else tf.convert_to_tensor(gradient).numpy()
 
 
-def _array(tensor: tf.Tensor | None, like: tf.Tensor | None = None) -> Any:
-    """A tensor as an array without the batch's axis, float32 at least; None stays None."""
+def array_of(tensor: tf.Tensor | None, like: tf.Tensor | None = None) -> Any:
+    """Return a tensor as an array without the batch's axis, float32 at least; None stays None."""
     if tensor is None:
         return None
     tensor = tf.convert_to_tensor(tensor)

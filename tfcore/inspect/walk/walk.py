@@ -26,7 +26,7 @@ def walk(model: Module, inputs: tf.Tensor, labels: tf.Tensor, *, loss: Loss = cr
         ValueError: for more than one example, or none.
     """
     inputs = check_one(inputs, labels)
-    recorder = Recorder(model)
+    recorder = Recorder(model.named_variables())
     with recorder.tape, watch(model, recorder.see):
         recorder.start(inputs)
         result = model(inputs, training=False)
