@@ -39,6 +39,11 @@ def parser() -> command_line.Parser:
         default=[],
         help="whose weights: best (default), last, step-NUMBER, or kept: all step-… in order",
     )
+    parser.add_argument(
+        "--times",
+        action="store_true",
+        help="also the kernels of the compiled train step (batch of one), with microseconds",
+    )
     parser.add_argument("--html", metavar="FILE", type=command_line.writable_file, help="write the walk as a page")
     return parser
 
@@ -47,7 +52,7 @@ def main(arguments) -> int:
     import tensorflow as tf
 
     from loops.steps import to_floats
-    from parts.walks import Subject
+    from parts.walks import Subject, kernel_times
     from tfcore.inspect.pages.walk_page import walk_html
     from tfcore.inspect.pages.walk_report import walk_text
     from tfcore.inspect.walk.walk import walk
@@ -68,11 +73,16 @@ def main(arguments) -> int:
     title = f"A walk through {subject.recipe.name}"
     for about, one in found:
         print(walk_text(one, f"{title}: {about}", names), end="")
+    times = kernel_times(subject.recipe, found[0][1].stops) if arguments.times else {}
+    for stop, kernels in times.items():
+        print(f"{stop}: {len(kernels)} kernels, {sum(us for _, _, us in kernels):.1f} µs")
     if arguments.html is not None:
-        command_line.write_text(arguments.html, walk_html(found, title, class_names=names))
+        command_line.write_text(arguments.html, walk_html(found, title, class_names=names, times=times))
     if arguments.json is not None:
         walks = [{"about": about, **one.to_json()} for about, one in found]
-        command_line.write_json(arguments.json, {"recipe": subject.recipe.name, "classes": names, "walks": walks})
+        command_line.write_json(
+            arguments.json, {"recipe": subject.recipe.name, "classes": names, "walks": walks, "times": times}
+        )
     return 0
 
 

@@ -222,6 +222,16 @@ def test_the_script_follows_a_picture_of_ones_own(call, trained, tmp_path):
 
 
 @pytest.mark.usefixtures("_tiny_images")
+def test_times_name_the_kernels_of_each_stop(call, trained, tmp_path):
+    code, text, error = call("walk", trained, "--times", "--json", tmp_path / "w.json", "--html", tmp_path / "w.html")
+    assert code == 0 and error == "" and "convolutions/0: " in text
+    times = json.loads((tmp_path / "w.json").read_text())["times"]
+    phases = {phase for _, phase, _ in times["convolutions/0"]}
+    assert {"forward", "backward"} <= phases and all(us >= 0 for _, _, us in times["hidden"])
+    assert json.dumps(times["hidden"][0][0]) in (tmp_path / "w.html").read_text()
+
+
+@pytest.mark.usefixtures("_tiny_images")
 def test_bad_input_is_one_line(call, trained, tmp_path):
     (tmp_path / "no.png").write_text("no picture")
     for arguments, words in (

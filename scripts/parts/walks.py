@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,14 @@ import numpy as np
 from loops import data, recipes
 from loops.data.dataset import Dataset
 from loops.learner import splits
+from loops.made_up import made_up_dataset, made_up_step
 from loops.recipes.recipe import Recipe, nearest
 from loops.run import checkpoint
 from loops.run.restore import fresh_model, restored_model
 from loops.run.runs import Run
 from parts.inputs import inputs_of
+from tfcore.inspect.profile.step_profile import profile_step
+from tfcore.inspect.walk.stops import Stop
 
 if TYPE_CHECKING:
     from tfcore.module import Module
@@ -124,3 +127,22 @@ class Subject:
             else:
                 raise ValueError(f"--checkpoint {name}: give best, last, kept (all step-… in order) or step-NUMBER")
         return paths
+
+
+def kernel_times(recipe: Recipe, stops: Sequence[Stop], *, steps: int = 20) -> dict[str, list[tuple[str, str, float]]]:
+    """Return by stop the kernels (name, phase, µs) of the recipe's compiled train step on a batch of one.
+
+    A kernel belongs to the stop of its layer: of what a layer does inside, to the layer.
+    """
+    alone = dataclasses.replace(recipe, batch_size=1, devices=1, workers=1)
+    step, inputs, _ = made_up_step(alone, made_up_dataset(alone), xla=True)
+    profile = profile_step(step, *inputs, steps=steps)
+    modules = [stop.name for stop in stops if stop.kind == "module"]
+    times: dict[str, list[tuple[str, str, float]]] = {}
+    for kernel in profile.ranked():
+        us = profile.us(kernel)
+        # The innermost stop around the kernel's layer; a second call has the kernels of the first.
+        around = [name for name in modules if kernel.layer == name or kernel.layer.startswith(f"{name}/")]
+        if us is not None and around:
+            times.setdefault(max(around, key=len), []).append((kernel.name, kernel.phase, us))
+    return times
