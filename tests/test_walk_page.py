@@ -172,6 +172,7 @@ def test_stops_hover_and_picks_by_mouse_and_keyboard(driver, tmp_path):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.wait import WebDriverWait
 
     walks = _walks("inn_cifar10")
     _open(driver, tmp_path, walks, [f"kind {i}" for i in range(10)])
@@ -197,6 +198,11 @@ def test_stops_hover_and_picks_by_mouse_and_keyboard(driver, tmp_path):
     assert text("#hover") != before and text("#name") == "involutions/0"
     index = re.match(r"\[H (\d+), W (\d+), C (\d)\]", text("#hover")).groups()
     assert text("#arithmetic").startswith(f"involutions/0[{', '.join(index)}]")
+    assert driver.current_url.endswith(f"#involutions%2F0%5B{'%2C'.join(index)}%5D")
+    driver.refresh()
+    WebDriverWait(driver, 30).until(lambda driver: driver.execute_script("return document.body?.dataset.ready"))
+    assert text("#arithmetic").startswith(f"involutions/0[{', '.join(index)}]")
+    buttons = driver.find_elements(By.CSS_SELECTOR, "#path button")
     driver.find_element(By.CSS_SELECTOR, "#slice option[value='2']").click()
     assert driver.execute_script("return layout([32, 32, 3], 'HWC', [1, 1, 1], {slice: 2}).cell(4, 5)") == [5, 4, 2]
     ActionChains(driver).move_to_element_with_offset(buttons[0], 0, 0).perform()

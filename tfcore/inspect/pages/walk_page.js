@@ -85,6 +85,7 @@ function choose(stop, picked = null) {
   drawStop();
   drawCode(about);
   drawTimes(about);
+  remember();
 }
 
 function drawStop() {
@@ -142,7 +143,7 @@ function hover(index) {
   }
   if (about.shape.length === 1 && about.shape[0] === DATA.classes.length) text = `${DATA.classes[index[0]]} ${text}`;
   if (state.difference) text += `, in the first ${short(at(0, state.stop, index))}`;
-  get("hover").textContent = `${text}; gradient ${short(gradient)}`;
+  get("hover").textContent = `${text}; gradient ${gradient === undefined ? "none kept here" : short(gradient)}`;
   for (const map of shown) map.mark(index);
 }
 
@@ -153,6 +154,7 @@ function pick(index) {
   get("why").hidden = false;
   get("arithmetic").textContent = `${indexed(state.stop, index)} = ${short(at(state.frame, state.stop, index))}\n${found.text}`;
   for (const [stop, indices] of found.lights ?? []) lights.set(stop, [...(lights.get(stop) ?? []), ...indices]);
+  remember();
   get("sources").replaceChildren(...[...lights].map(([stop, indices]) => source(stop, indices)));
 }
 
@@ -226,6 +228,20 @@ function redrawPath() {
   }
 }
 
+// The page's address names the stop and the number that was picked: page.html#involutions/0[17, 14, 1].
+function remember() {
+  const text = STOPS[state.stop].name + (state.picked ? `[${state.picked.join(",")}]` : "");
+  history.replaceState(null, "", `#${encodeURIComponent(text)}`);
+}
+
+function recall() {
+  const [, name, index] = decodeURIComponent(location.hash.slice(1)).match(/^(.*?)(?:\[([\d, ]*)\])?$/) ?? [];
+  const stop = STOPS.findIndex((one) => one.name === name), shape = stop < 0 ? [] : STOPS[stop].shape;
+  const picked = index === undefined ? null : index.split(",").filter((text) => text.trim()).map(Number);
+  const fits = picked !== null && picked.length === shape.length && picked.every((i, axis) => i < shape[axis]);
+  choose(Math.max(stop, 0), fits ? picked : null);
+}
+
 async function start() {
   await unpack();
   get("kept").textContent = `How the numbers are kept: ${DATA.note}. Colours go by the square root, so that small numbers show.`;
@@ -239,8 +255,9 @@ async function start() {
   });
   dark.addEventListener("change", drawFrame);
   buildPath();
-  choose(0);
+  recall();
   drawFrame();
+  addEventListener("hashchange", recall);
   document.body.dataset.ready = "yes";
 }
 start();

@@ -73,7 +73,7 @@ def _smallest(walks: Sequence[tuple[str, Walk]]) -> tuple[dict, str, str]:
     """The first step of the ladder whose numbers fit, and in words what was done to them."""
     for rounded, limit, of_gradients in LADDER:
         data, store = _page_data([walk for _, walk in walks], rounded, limit, of_gradients)
-        if len(store.blob) > 2 * BYTES and limit > LADDER[-1][1]:  # not worth compressing
+        if len(store.blob) > 1.5 * BYTES and limit > LADDER[-1][1]:  # not worth compressing
             continue
         numbers = base64.b64encode(zlib.compress(bytes(store.blob), 6)).decode()
         if len(numbers) <= BYTES:

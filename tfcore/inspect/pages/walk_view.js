@@ -4,13 +4,14 @@
 const IMAGES = ["input", "Normalization", "Resizing"];
 const SERIES = 32, BANDS = 4;  // so many positions with so few features are lines, one above the other
 const LONG = 200;  // a longer vector is a line, not bars
+const CROWD = 40;  // more lights than these need no ground
 const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
 
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(name).trim().split(/\s+/).map(Number);
   return { plus: of("--plus"), minus: of("--minus"), zero: of("--zero"), text: style.getPropertyValue("--text"),
-    faint: style.getPropertyValue("--faint"), mark: style.getPropertyValue("--mark"), line: style.getPropertyValue("--line") };
+    faint: style.getPropertyValue("--faint"), mark: style.getPropertyValue("--mark"), back: style.getPropertyValue("--back"), line: style.getPropertyValue("--line") };
 }
 
 // How a tensor of a shape lies in a picture: {kind, width, height, cell(x, y) -> index or null, spot(index) -> [x, y]}.
@@ -49,7 +50,7 @@ function layout(shape, axes, every, { slice = null, image = false } = {}) {
   }
   const rgb = image && shape.length === 3 && shape[2] === 3 && slice === null;
   const shown = rgb || slice !== null ? 1 : planes;
-  const across = Math.max(1, Math.min(shown, Math.round(Math.sqrt(shown * whole[0] / whole[1])) || 1));
+  const across = shown <= 3 ? shown : Math.max(1, Math.min(shown, Math.round(Math.sqrt(shown * whole[0] / whole[1])) || 1));
   const down_ = Math.ceil(shown / across), gap = shown > 1 ? 1 : 0;
   return {
     kind: rgb ? "image" : "map", planes, aspect: [across * (whole[1] + gap) - gap, down_ * (whole[0] + gap) - gap], width: across * (columns + gap) - gap, height: down_ * (rows + gap) - gap,
@@ -158,9 +159,12 @@ function mapOf(options) {
       const spot = plan.spot(index);
       if (spot === null) return;
       const [x, y, w, h] = [spot[0] * across, spot[1] * down, Math.max(across, 3 * ratio), Math.max(down, 3 * ratio)];
-      context.lineWidth = thick * ratio;
-      context.strokeStyle = colour;
-      context.strokeRect(x, y, w, h);
+      for (const [ink, width] of [[palette.back, thick + 2], [colour, thick]]) {  // on a ground that sets it off
+        if (ink === palette.back && lit.length > CROWD) continue;
+        context.lineWidth = width * ratio;
+        context.strokeStyle = ink;
+        context.strokeRect(x, y, w, h);
+      }
     };
     // All of it lit would only hide it.
     if (lit.length < plan.width * plan.height) for (const index of lit) ring(index, palette.mark, 1.5);
