@@ -50,9 +50,11 @@ def read_picture(path: Path, size: int) -> np.ndarray:
         DataError: for a file that is missing, damaged or no picture.
         ValueError: where Pillow is not installed.
     """
-    image = tf.constant(pictures.read(path))  # (h, w, 3)
-    if image.shape[:2] != (size, size):
-        # Antialiased, since a photograph is usually many times larger than the model's input.
-        resized = tf.image.resize(tf.cast(image, tf.float32), (size, size), antialias=True)
-        image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-    return image.numpy()
+    return scaled(tf.constant(pictures.read(path)), size).numpy()
+
+
+def scaled(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Return a picture (h, w, 3) of values 0 .. 255 as an input of a model, (size, size, 3) uint8."""
+    # Antialiased, since a photograph is usually many times larger than the model's input.
+    resized = tf.image.resize(tf.cast(image, tf.float32), (size, size), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)

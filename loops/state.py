@@ -27,6 +27,7 @@ class TrainingState:
     progress: Progress = dataclasses.field(default_factory=Progress)
     clock: Clock = dataclasses.field(default_factory=Clock)
     history: list[dict] = dataclasses.field(default_factory=list)  # a row for each epoch
+    repairs: dict[str, int] = dataclasses.field(default_factory=dict)  # of the data, see `Dataset.repairs`
 
     @property
     def ended(self) -> bool:

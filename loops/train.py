@@ -15,7 +15,7 @@ from loops.evaluation import evaluate
 from loops.health.numerics import Watch
 from loops.learner import Learner, Mode, make_controls
 from loops.run import checkpoint, disk, runs
-from loops.run.resume import Start, changes, check_labels, find_start, record
+from loops.run.resume import Start, changes, check_fingerprint, find_start, fingerprint, record
 from loops.run.runs import Run, sole_owner
 from loops.run.signals import Asked, interruption
 from loops.run.signals import Interrupted as Interrupted  # which `train` raises
@@ -80,11 +80,13 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Report, follow: Fo
     start = find_start(run, report) if resumed else None
     environment = run.read_json("environment.json") if resumed or devices.is_chief else {}
     changed = changes(Run.open(run.folder).recipe, recipe) if resumed else {}
-    labels_crc32 = zlib.crc32(dataset.train.labels.tobytes())
-    check_labels(environment, labels_crc32, dataset.source)
+    if "class_names" in environment:  # which it was, if a training has begun
+        run.check_data(dataset)
+    own_data = fingerprint(dataset.train)
+    check_fingerprint(environment, own_data, dataset.source)
     devices.agree(
         settings=zlib.crc32(json.dumps(recipe.to_json() | {"data": None}).encode()),
-        data=labels_crc32,
+        data=zlib.crc32(json.dumps(own_data).encode()),
         checkpoint=start.progress.step if start is not None else 0,
     )
 
@@ -92,7 +94,7 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Report, follow: Fo
     learner = Learner(recipe, dataset, devices)
     measured_before = None if "xla" in changed else environment.get("xla")
     mode = choose_mode(learner, start, measured_before, report)
-    environment |= facts(mode, dataset, devices) | {"labels_crc32": labels_crc32}
+    environment |= facts(mode, dataset, devices) | own_data
     state = TrainingState(
         run,
         learner,
@@ -100,6 +102,7 @@ def _train(run: Run, dataset: Dataset, resumed: bool, report: Report, follow: Fo
         evaluation_step=learner.evaluation_step(xla=mode.xla == "on"),
         controls=make_controls(recipe),
         watch=Watch(run),
+        repairs=dataset.repairs,
     )
 
     # Resume. Files after the restored state: a checkpoint that does not fit changes nothing.
@@ -160,6 +163,7 @@ def facts(mode: Mode, dataset: Dataset, devices: Devices) -> dict:
     return measured | {
         "xla": mode.xla,
         "data": dataset.source,
+        **({"repairs": dataset.repairs} if dataset.repairs else {}),
         "class_names": list(dataset.class_names),
         "input_shape": list(dataset.sizes.input_shape),
         "replicas": devices.replicas,
@@ -258,7 +262,7 @@ def epoch_row(state: TrainingState, result: dict[str, float]) -> dict:
         **result,
         **learner.loss_scale.columns(),
     }
-    row |= {name: value for name, value in times.items() if name not in row}
+    row |= {name: value for name, value in times.items() if name not in row} | state.repairs
     return row | (learner.diagnostics.result() if learner.diagnostics is not None else {})
 
 

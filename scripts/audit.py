@@ -66,8 +66,7 @@ def main(arguments) -> int:
         recipe.fit_statistics(model, trained_on.inputs)
     else:
         run = Run(arguments.run, recipe)
-        if run.sizes() != dataset.sizes:
-            raise ValueError(f"{arguments.run}: trained on {run.sizes()}, but {dataset.source} has {dataset.sizes}")
+        run.check_data(dataset)
         model, weights = restored_model(run), f"the best weights of {arguments.run}"
 
     def tensors(batches) -> list:
@@ -91,10 +90,10 @@ def main(arguments) -> int:
     about += f", interventions on {examples:,} test examples" if examples else ""
     if arguments.run is None and examples:
         about += "; untrained weights: what the interventions lose says little yet"
-    print(audit_text(result, f"{recipe.name}: {about}"), end="")
     if arguments.html is not None:
         command_line.write_text(arguments.html, audit_html(result, f"Audit of {recipe.name}", about=about))
     command_line.write_json(arguments.json, {"recipe": recipe.name, "about": about, **result.to_json()})
+    print(audit_text(result, f"{recipe.name}: {about}"), end="")
     return 0
 
 

@@ -120,18 +120,13 @@ def evaluated(run: "Run", model: "Module", source: str | None, path: Path) -> di
     from loops import data
     from loops.evaluation import evaluate
 
-    recipe, class_names = run.recipe, run.class_names()
+    recipe = run.recipe
     dataset = data.of_recipe(recipe if source is None else recipe.changed([("data", source)]))
-    if list(dataset.class_names) != class_names or dataset.sizes != run.sizes():
-        raise ValueError(
-            f"{run.folder}: trained on classes {some(class_names)} and inputs {run.sizes().input_shape}, but "
-            f"{dataset.source} has classes {some(dataset.class_names)} and inputs {dataset.sizes.input_shape}: "
-            "give the set that the run was trained on by --data"
-        )
+    run.check_data(dataset)
     result = evaluate(
         model,
         dataset.test,
-        classes=len(class_names),
+        classes=len(dataset.class_names),
         batch_size=recipe.batch_size,
         penalty=lambda: recipe.penalty(model),
         pixel_scale=recipe.pixel_scale,
@@ -140,11 +135,6 @@ def evaluated(run: "Run", model: "Module", source: str | None, path: Path) -> di
     for name, value in result.items():
         print(f"{name:16}{value:.4f}")
     return result
-
-
-def some(names) -> str:
-    """The first of many names."""
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import sys
 import time
 from pathlib import Path
 
+from loops.run import disk
 from parts import command_line
 from parts.gpu_report import FAITHFUL, STAGES, judge, markdown, summarize
 
@@ -98,7 +99,7 @@ def stage(text: str) -> str:
 def main(arguments) -> int:
     data = arguments.data or ("sample" if arguments.tiny else "auto")
     if data not in ("auto", "sample"):
-        data = str(Path(data).expanduser().absolute())
+        data = str(disk.expanded(Path(data)).absolute())
         if not any(holds(data, name) for name in FILES):
             raise ValueError(f"{data}: no folder with one of {', '.join(FILES.values())}: give another one by --data")
     out, deadline = arguments.out.absolute(), time.monotonic() + 60 * arguments.minutes

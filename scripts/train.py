@@ -22,10 +22,12 @@ EXAMPLES = """\
 
 --precision auto measures a step in float32 and in mixed_bfloat16 and takes the faster, which the run keeps
 
-exit codes: 0 trained to the end, 2 wrong input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM (Slurm, Kubernetes), 141
-stopped because nobody reads what it prints (| head). After 130 and 143 everything is saved; after 141 and SIGKILL at
-most an epoch is done again, or N steps by --set checkpoint_steps=N; --resume goes on to the same bits
+exit codes: 0 trained to the end, 2 wrong input, 130 stopped by Ctrl-C, 143 by SIGTERM (Slurm, Kubernetes), 129 by
+SIGHUP (the terminal is gone), 138 by SIGUSR1 (sbatch --signal=USR1@60), 141 because nobody reads what it prints
+(| head). After the first four everything is saved; after 141 and SIGKILL at most an epoch is done again, or N steps by
+--set checkpoint_steps=N; --resume goes on to the same bits
 """
+HOW = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # what a person calls it
 
 
 def parser() -> command_line.Parser:
@@ -152,11 +154,11 @@ def main(arguments) -> int:
         )
     except Interrupted as stop:
         command = ["python", "scripts/train.py", recipe.name, "--out", str(folder), "--resume"]
-        how = "terminated" if stop.signal == signal.SIGTERM else "interrupted"
+        how = HOW.get(stop.signal, f"stopped by {stop.signal.name}")
         print(f"\n{how}; everything is saved. Go on with:\n  {shlex.join(command)}", file=sys.stderr)
         return command_line.stop_code(stop)
-    print(summary_table(summary))
     command_line.write_json(arguments.json, summary)
+    print(summary_table(summary))
     return 0
 
 
@@ -202,9 +204,9 @@ def print_dtypes(arguments, recipe) -> int:
     if arguments.resume:
         raise ValueError("--explain is of a recipe and its settings, not of a run: leave out --resume")
     rows = explain(recipe)
+    command_line.write_json(arguments.json, [row.to_json() for row in rows])
     print(f"{recipe.name} in {recipe.precision}: the floating-point dtypes of a train step, layer by layer\n")
     print(dtype_table(rows))
-    command_line.write_json(arguments.json, [row.to_json() for row in rows])
     return 0
 
 

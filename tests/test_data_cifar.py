@@ -189,6 +189,43 @@ def test_folder_without_data(tmp_path):
     assert str(tmp_path / "cifar-10-batches-bin") in message
 
 
+def _touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["cifar-10-binary.tar.gz"], "{0}/cifar-10-binary.tar.gz is still packed: tar xf {0}/cifar-10-binary.tar.gz"),
+        (["down/CIFAR10.ZIP"], "{0}/down/CIFAR10.ZIP is still packed: unzip {0}/down/CIFAR10.ZIP -d {0}"),
+        (["cifar.tgz", "notes.txt"], "{0}/cifar.tgz is still packed"),
+        (["cifar-10-batches-py/data_batch_1"], "{0}/cifar-10-batches-py/data_batch_1 is of the Python version"),
+        (["data_batch_1", "batches.meta"], "is of the Python version, which is pickle and is never loaded"),
+        (["cifar-10-python.tar.gz"], "{0}/cifar-10-python.tar.gz is of the Python version"),
+        (["a/b/cifar-10-batches-bin/test_batch.bin"], "they lie deeper, in {0}/a/b/cifar-10-batches-bin: give that"),
+        (["train.bin", "test.bin"], "what lies there is CIFAR-100: give the folder of CIFAR-10"),
+        (["thesis.txt"], "unpack the *binary* version there"),
+        ([], "unpack the *binary* version there"),
+    ],
+)
+def test_what_lies_there_is_named(tmp_path, names, advice):
+    _touch(tmp_path, *names)
+    message = error_of(tmp_path, "cifar10")
+    assert "holds no CIFAR-10 data" in message and advice.format(tmp_path) in message
+    assert "delete" not in message
+
+
+def test_only_what_was_downloaded_is_to_be_deleted(tmp_path):
+    write(tmp_path, "cifar10")
+    (tmp_path / "data_batch_3.bin").unlink()
+    assert "delete" not in error_of(tmp_path, "cifar10")
+    (tmp_path / "checksums.json").write_text("{}")
+    message = error_of(tmp_path, "cifar10")
+    assert "delete the folder" in message
+
+
 def test_folder_missing(tmp_path):
     assert "no such folder" in error_of(tmp_path / "nowhere", "cifar10")
 

@@ -10,6 +10,8 @@ from loops import data
 from loops.data import ucr
 from loops.data.dataset import DataError, Dataset
 from loops.data.repair import Repair
+from loops.run.runs import Run
+from loops.train import train
 
 VALUES = [[0.5, -2, 1e-3], [7, 8.25, 0.5], [3, 4, 5]]
 LABELS = ["-1", "1", "-1"]
@@ -240,6 +242,10 @@ def test_a_recipe_says_what_is_mended(tmp_path):
     recipe = recipes.get("mlp_forda").changed(settings)
     assert data.of_recipe(recipe).repairs == {"filled_values": 4, "padded_series": 5}
     assert {"missing": "linear", "lengths": "pad"}.items() <= recipe.to_json().items()
+    run = Run.create(tmp_path / "run", recipe.changed([("epochs", "1"), ("batch_size", "2"), ("xla", "off")]))
+    train(run, data.of_recipe(run.recipe))
+    assert run.read_json("environment.json")["repairs"] == {"filled_values": 4, "padded_series": 5}
+    assert {"filled_values": 4, "padded_series": 5}.items() <= run.read_history()[0].items()
     for setting, value in (("missing", "zero"), ("lengths", "cut")):
         with pytest.raises(ValueError, match=rf"{setting} must be one of refuse, \w+, got '{value}'"):
             recipe.changed([(setting, value)])

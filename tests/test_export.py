@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from loops import data, export, recipes
 from loops.data.dataset import Sizes
-from loops.evaluation import predict
+from loops.evaluation import predict, read_picture
 from loops.run import checkpoint, disk
 from loops.run.restore import fresh_model, restored_model
 from loops.run.runs import Run
@@ -81,7 +81,8 @@ def test_every_kind_of_model_gives_its_numbers_to_a_stranger(tmp_path):
         folder = tmp_path / case
         export.export(model, folder, sizes=sizes, class_names=names, pixel_scale=pixel_scale)
         assert json.loads((folder / "classes.json").read_text()) == names
-        assert (b"While" in (folder / "saved_model.pb").read_bytes()) == ("chunked" in case)
+        graph = tf.saved_model.load(folder).signatures["serving_default"].graph.as_graph_def()
+        assert (b"While" in graph.SerializeToString()) == ("chunked" in case)
         batches = {str(size): _inputs(sizes, size) for size in (1, 7)}
         np.savez(f"{folder}-inputs.npz", **batches)
         expected[case] = {
@@ -189,3 +190,57 @@ def test_a_full_disk_is_one_line(call, trained, tmp_path, monkeypatch):
         code == 2 and error == f"error: cannot write {tmp_path / 'served'}: variables.data: No space left on device\n"
     )
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """The SavedModel of an involution network, and pixels (3, 32, 32, 3) with their probabilities."""
+    model, sizes, pixel_scale = _model("inn")
+    folder = tmp_path_factory.mktemp("images") / "served"
+    export.export(model, folder, sizes=sizes, class_names=list("abcdefghij"), pixel_scale=pixel_scale)
+    loaded, pixels = tf.saved_model.load(folder), _inputs(sizes, 3)
+    return loaded, pixels, loaded.signatures["serving_default"](images=tf.constant(pixels))["probabilities"]
+
+
+def test_pixels_may_be_floats(images):
+    loaded, pixels, expected = images
+    for whole in (pixels, tf.constant(pixels), pixels.astype("float32"), pixels.astype("float64")):
+        np.testing.assert_array_equal(loaded(whole), expected)
+    unit = (pixels / 255).astype("float32")
+    for found in (loaded(unit), loaded(tf.constant(unit)), loaded(pixels / 255)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        loaded.signatures["floats"](images=tf.constant(unit))["probabilities"], expected, rtol=0, atol=1e-5
+    )
+    black = np.zeros_like(pixels)
+    np.testing.assert_array_equal(loaded(black), loaded(black.astype("float32")))
+
+
+@pytest.mark.parametrize("moved", [lambda unit: (unit - 0.5) / 0.25, lambda unit: 300 * unit])
+def test_standardized_floats_are_refused(images, moved):
+    loaded, pixels, _ = images
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not standardized"):
+        loaded(moved(pixels / 255).astype("float32"))
+
+
+def test_files_are_taken_as_they_are(images, tmp_path):
+    loaded, pixels, expected = images
+    encoded = loaded.signatures["encoded"]
+
+    def found(*contents):
+        return encoded(encoded=tf.constant(list(contents)))["probabilities"]
+
+    np.testing.assert_array_equal(found(*(tf.io.encode_png(image).numpy() for image in pixels)), expected)
+    # Larger ones are scaled as --predict does; several kinds in one batch.
+    large = np.kron(pixels[0], np.ones((3, 2, 1), np.uint8))
+    kinds = {"a.jpg": tf.io.encode_jpeg(large, quality=95), "b.png": tf.io.encode_png(large)}
+    for name, content in kinds.items():
+        (tmp_path / name).write_bytes(content.numpy())
+    as_read = np.stack([read_picture(tmp_path / name, 32) for name in kinds])
+    # Decoders of JPEG may differ in a pixel's last bit.
+    np.testing.assert_allclose(found(*(c.numpy() for c in kinds.values())), loaded(as_read), rtol=0, atol=0.01)
+    # What is transparent is laid on white.
+    clear = np.concatenate([pixels[0], np.zeros((32, 32, 1), np.uint8)], axis=-1)
+    np.testing.assert_array_equal(found(tf.io.encode_png(clear).numpy()), loaded(np.full((1, 32, 32, 3), 255, "uint8")))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        found(b"no picture")

@@ -11,6 +11,7 @@ import loops.learner
 from loops import control, recipes
 from loops.run import checkpoint, resume
 from loops.run.runs import Run
+from loops.run.signals import STOPPING
 from loops.steps import make_train_step
 from loops.train import Interrupted, train
 from tests.support.runs import assert_same_state, new_run, state
@@ -90,7 +91,7 @@ def test_of_an_older_version(tmp_path, monkeypatch, whole):
     assert ["data_seconds" in row for row in run.read_history()] == [False, True, True]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_saves_and_is_named(tmp_path, monkeypatch, whole, number):
     run = new_run(tmp_path / "run", INSIDE)
 

@@ -51,8 +51,17 @@ def test_data_may_move_but_not_change(tmp_path):
     other = dataclasses.replace(DATASET, train=dataclasses.replace(DATASET.train, labels=labels))
     with pytest.raises(ValueError, match="its train labels are not those"):
         train(Run(run.folder, moved), other, resume=True)
+    inputs = DATASET.train.inputs.copy()
+    inputs[3, 5, 7, 1] ^= 1  # one value, under the same labels
+    other = dataclasses.replace(DATASET, train=dataclasses.replace(DATASET.train, inputs=inputs))
+    with pytest.raises(ValueError, match=r"its train inputs are not those of .* that the run began with"):
+        train(Run(run.folder, moved), other, resume=True)
     assert len(run.read_history()) == 1
+    # A run of before knows its labels alone: it goes on, and knows both from then on.
+    known = run.read_json("environment.json")
+    run.write_json("environment.json", {name: value for name, value in known.items() if name != "inputs_crc32"})
     train(Run(run.folder, moved), DATASET, resume=True)
+    assert run.read_json("environment.json")["inputs_crc32"] == known["inputs_crc32"]
     assert Run.open(run.folder).recipe.data == "/elsewhere"
     assert run.read_json("environment.json")["changes"] == ["data /somewhere -> /elsewhere at step 3"]
 

@@ -9,6 +9,7 @@ match too.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ from loops.data.dataset import DataError, Dataset, Split
 
 CHECKSUMS = "checksums.json"  # file name -> sha256 in hex, written by the download beside the files
 IMAGE_BYTES = 3 * 32 * 32  # planes R, G, B, each row by row
+# Where the files are not: how many levels deeper they are looked for, among how many of a folder's names, and what may
+# lie there instead.
+DEPTH, MANY = 3, 1000
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+PYTHON_FILES = ("data_batch_1", "test_batch", "batches.meta", "train", "test", "meta")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +119,46 @@ def _find(folder: Path, layout: Layout) -> Path:
             return home
     raise DataError(
         f"{folder}: holds no {layout.title} data, expected {', '.join(layout.file_bytes)} in it or in "
-        f"{homes[0]}; unpack the *binary* version there (the Python version is pickle and is never loaded), "
-        "or use --data auto to download it"
+        f"{homes[0]}; {_advice(folder, layout)}"
     )
+
+
+def _advice(folder: Path, layout: Layout) -> str:
+    """What to do with a folder, by what lies there in the files' place."""
+    files = [path for path in _within(folder, DEPTH) if path.is_file()]
+    names = {path.name for path in files}
+    for path in files:
+        if path.name in layout.file_bytes:
+            return f"they lie deeper, in {path.parent}: give that by --data"
+    for path in files:
+        if path.name.lower().endswith(ARCHIVES) and "python" not in path.name:
+            unpack = f"unzip {path} -d" if path.suffix.lower() == ".zip" else f"tar xf {path} -C"
+            return f"{path} is still packed: {unpack} {folder}"
+    for other in LAYOUTS.values():
+        if other is not layout and names >= set(other.file_bytes):
+            return f"what lies there is {other.title}: give the folder of {layout.title}, or take another recipe"
+    python = [path for path in files if path.name in PYTHON_FILES or "python" in path.name or "-py" in path.parent.name]
+    if python:
+        return (
+            f"{python[0]} is of the Python version, which is pickle and is never loaded: fetch the *binary* version "
+            "and unpack it there, or use --data auto to download it"
+        )
+    return (
+        "unpack the *binary* version there (the Python version is pickle and is never loaded), or use --data auto to "
+        "download it"
+    )
+
+
+def _within(folder: Path, depth: int) -> Iterator[Path]:
+    """What lies in a folder and, so many levels down, in those inside; one that may not be looked into is left out."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in paths[:MANY]:
+        yield path
+        if depth and path.is_dir():
+            yield from _within(path, depth - 1)
 
 
 def _read_checksums(path: Path) -> dict[str, str] | None:
@@ -204,4 +247,6 @@ def _read_class_names(path: Path, layout: Layout) -> tuple[str, ...]:
 
 
 def _again(folder: Path) -> str:
-    return f"put an intact copy there, or delete the folder {folder} and download again with --data auto"
+    if (folder / CHECKSUMS).exists():  # ours, from a download
+        return f"put an intact copy there, or delete the folder {folder} and download again with --data auto"
+    return "put an intact copy there, or leave it and use --data auto, which downloads into a folder of its own"

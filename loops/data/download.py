@@ -77,7 +77,7 @@ MOST_SERIES_BYTES = 100_000_000  # a file; the larger one must have about 20 MB,
 
 def default_cache() -> Path:
     """`TFCORE_DATA` where it is set, else ~/.cache/tfcore."""
-    return Path(os.environ.get("TFCORE_DATA") or "~/.cache/tfcore").expanduser()
+    return disk.expanded(Path(os.environ.get("TFCORE_DATA") or "~/.cache/tfcore"))
 
 
 def fetch(name: str, cache: Path | None = None, progress: bool = True) -> Path:

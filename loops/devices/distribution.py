@@ -12,17 +12,16 @@ import contextlib
 import functools
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from loops.recipes.recipe import Recipe
+from loops.run.signals import STOPPING
 from tfcore.context import Share, part_of_mean, share_of_batch
 
 SUM = tf.distribute.ReduceOp.SUM
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # What TensorFlow raises, by the moment, where another worker has gone.
 LOST = (
     tf.errors.UnavailableError,
@@ -126,7 +125,7 @@ class MirroredDevices(Devices):
 
     def _forget(self) -> None:
         # The signals of this process, for the next step to carry, and of all, from the last step and the one before.
-        self._own = self._last = self._before = tf.zeros([len(SIGNALS)], tf.float64)
+        self._own = self._last = self._before = tf.zeros([len(STOPPING)], tf.float64)
 
     def scope(self) -> contextlib.AbstractContextManager:
         return self._strategy.scope()
@@ -210,9 +209,9 @@ class MirroredDevices(Devices):
     def asked(self, own: int | None) -> int | None:
         if self.workers == 1:
             return own
-        self._own = tf.constant([own == number for number in SIGNALS], tf.float64)
+        self._own = tf.constant([own == number for number in STOPPING], tf.float64)
         # Of the step before the last one, for whose sum a GPU need not be waited for.
-        number = next((number for number, count in zip(SIGNALS, self._before.numpy(), strict=True) if count), None)
+        number = next((number for number, count in zip(STOPPING, self._before.numpy(), strict=True) if count), None)
         if number is not None:
             self._forget()
         return number

@@ -17,6 +17,7 @@ import tensorflow as tf
 from loops.data.cifar import LAYOUTS
 from loops.data.dataset import Sizes
 from loops.data.repair import STRICT, Repair
+from loops.run import disk
 from tfcore.config import Config
 from tfcore.module import Module
 from tfcore.optimizers.config import OptimizerConfig, changed_to, users_of
@@ -105,7 +106,7 @@ class Recipe:
             raise ValueError("steps_per_call is for one device, and there are several: leave it at 1")
         if self.data not in ("auto", "sample"):
             # Absolute, so that a run's recipe still finds its data from another working directory.
-            object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+            object.__setattr__(self, "data", str(disk.expanded(Path(self.data)).absolute()))
 
     @property
     def repair(self) -> Repair:

@@ -1,12 +1,17 @@
 """Files that are there whole or not at all: written aside, flushed to the disk, renamed."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 PARTIAL = ".partial"  # the ending of what is being written
+LOCKS = "TFCORE_LOCKS"  # environment: "off" goes on without locks
+# What a file system says that keeps none: some NFS, Lustre and FUSE mounts.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def write_atomically(path: Path, write) -> None:
@@ -28,8 +33,8 @@ def write_atomically(path: Path, write) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_atomically` of a text file in UTF-8."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    """`write_atomically` of a text file in UTF-8; of a file's name that is not, the odd bytes as \\udc80 to \\udcff."""
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def clear_partials(folder: Path) -> None:
@@ -46,15 +51,43 @@ def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     nobody.
 
     Raises:
+        ValueError: where the file system keeps no locks, unless TFCORE_LOCKS=off says to go on without.
         OSError: if the file cannot be written.
     """
     with open(path, "w") as file:
+        if os.environ.get(LOCKS) != "off":
+            _lock(file, busy)
+        yield
+
+
+def _lock(file: TextIO, busy: Callable[[], None]) -> None:
+    try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             busy()
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise ValueError(
+            f"{file.name}: this file system keeps no locks ({error.strerror}): name a folder on another one, or see to "
+            f"it that no other process works there and go on without: {LOCKS}=off"
+        ) from error
+
+
+def expanded(path: Path) -> Path:
+    """`path` with a leading ~ as the home folder.
+
+    Raises:
+        ValueError: where nobody can say which that is, as in a container whose user has no name.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: this user has no home folder: set HOME, or TFCORE_DATA for the cache, or give another path"
+        ) from error
 
 
 def flush(path: Path) -> None:

@@ -1,11 +1,13 @@
 """Going on with a run: from which checkpoint, with which history, and what of its recipe may differ."""
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 
+from loops.data.dataset import Split
 from loops.devices.throughput import Clock
 from loops.recipes.recipe import Recipe
 from loops.run import checkpoint
@@ -137,17 +139,30 @@ def restore(parts: dict[str, Module], arrays: dict[str, np.ndarray], path: Path)
     checkpoint.restore({part: module for part, module in parts.items() if scaled or part != "loss_scale"}, arrays, path)
 
 
-def check_labels(environment: dict, labels_crc32: int, source: str) -> None:
-    """Refuse another data set than the run's, which a moved folder or a new file may hold.
+def fingerprint(split: Split) -> dict[str, int]:
+    """Return what tells a train split from others, for the run's environment."""
+    return {"labels_crc32": _crc32(split.labels), "inputs_crc32": _crc32(split.inputs)}
+
+
+def _crc32(values: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
+
+
+def check_fingerprint(environment: dict, found: dict[str, int], source: str) -> None:
+    """Refuse another train split than the run's, which a moved folder or a new file may hold.
+
+    Runs of before know their labels alone.
 
     Raises:
-        ValueError: if the train labels are not those that the run began with.
+        ValueError: if the train labels or inputs are not those that the run began with.
     """
-    if environment.get("labels_crc32", labels_crc32) != labels_crc32:
-        raise ValueError(
-            f"{source}: its train labels are not those of {environment.get('data', 'the data')} that the run began "
-            "with: give the same set by --data, or start a new run by --out"
-        )
+    for name, value in found.items():
+        if environment.get(name, value) != value:
+            what = name.partition("_")[0]
+            raise ValueError(
+                f"{source}: its train {what} are not those of {environment.get('data', 'the data')} that the run began "
+                "with: give the same set by --data, or start a new run by --out"
+            )
 
 
 def record(run: Run, environment: dict, machine: dict, changed: dict[str, tuple], step: int) -> None:

@@ -7,14 +7,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from loops import recipes
-from loops.data.dataset import Sizes
+from loops.data.dataset import Dataset, Sizes
 from loops.devices.allocator import allocator
 from loops.recipes.recipe import Recipe
 from loops.run import disk
@@ -118,6 +118,20 @@ class Run:
         """
         return Sizes(tuple(self._of_training("input_shape")), len(self.class_names()))
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Refuse data of another kind than the run was trained on: other classes, or inputs of another shape.
+
+        Raises:
+            ValueError: naming both sides; or if the training never began.
+        """
+        names, sizes = self.class_names(), self.sizes()
+        if list(dataset.class_names) != names or dataset.sizes != sizes:
+            raise ValueError(
+                f"{self.folder}: trained on classes {_some(names)} and inputs {sizes.input_shape}, but "
+                f"{dataset.source} has classes {_some(dataset.class_names)} and inputs {dataset.sizes.input_shape}: "
+                "give the set that the run was trained on by --data"
+            )
+
     def _of_training(self, name: str) -> list:
         environment = self.read_json("environment.json")
         if name not in environment:
@@ -156,6 +170,11 @@ class Run:
             raise ValueError(
                 f"{self.history}: damaged ({error}): put the whole file back, or start a new run by --out"
             ) from error
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _number(text: str) -> int | float:

@@ -8,11 +8,13 @@ import argparse
 import importlib.util
 import io
 import json
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from loops.devices.allocator import keep_memory
 from loops.run import disk
@@ -24,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 READER_GONE = 141  # what a shell reports for a program stopped by a closed pipe
 WRONG_INPUT = 2
+FILES = ("json", "html", "markdown", "figure")  # the options by which a command writes more than it prints
 
 
 def stop_code(stop: BaseException) -> int:
@@ -101,20 +104,71 @@ def save_figure(figure, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{path.parent}: cannot be made ({error.strerror}): name another folder by --out") from error
+    for text in figure.findobj(lambda part: hasattr(part, "set_text")):  # a run's name need not be UTF-8
+        text.set_text(text.get_text().encode(errors="backslashreplace").decode())
     disk.write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
 def import_tensorflow_quietly() -> None:
-    """Import TensorFlow without the log lines that its libraries print before they read TF_CPP_MIN_LOG_LEVEL."""
+    """Import TensorFlow without the log lines that its libraries print before they read TF_CPP_MIN_LOG_LEVEL.
+
+    Raises:
+        ValueError: if it cannot be loaded.
+    """
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import tensorflow  # noqa: F401
+        import tensorflow as tf
+    except (ImportError, OSError, MemoryError, SystemError) as error:  # a library is missing, or finds no memory
+        lines = str(error).strip().splitlines()
+        raise ValueError(
+            f"TensorFlow cannot be loaded ({lines[0] if lines else type(error).__name__}): give it more memory "
+            "(ulimit -v), or install it anew by pip install -e ."
+        ) from error
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
+    # Several trainings in one process trace one line of source several times; our own steps refuse a trace too many.
+    tf.get_logger().addFilter(no_warning_of_traces)
+
+
+def no_warning_of_traces(record: logging.LogRecord) -> bool:
+    """Whether a line of TensorFlow's log is none of those that count how often a function was traced."""
+    return "tf.function retracing" not in record.getMessage()
+
+
+class Unread(io.TextIOBase):
+    """Standard output of a command that also writes files: where it can print no more, it goes on without.
+
+    The reader of a pipe (head, less) may go, or the disk that the output is sent to be full: the files are whole.
+    """
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+        self.stopped: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write, or, once that has failed, do nothing."""
+        self._attempt(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or do nothing."""
+        self._attempt(self.stream.flush)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self.stopped = self.stopped or error
+            _discard(self.stream)  # what waits to be written fails no more
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is still written to a stream nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
@@ -122,16 +176,22 @@ def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # else closed by the shell, or another's
             stream.reconfigure(errors="backslashreplace")  # no report is lost for a letter that a terminal lacks
+    printed = sys.stdout
+    if printed is not None and any(getattr(arguments, name, None) for name in FILES):
+        sys.stdout = Unread(printed)
     try:
         keep_memory()
         import_tensorflow_quietly()
         code = main(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        if isinstance(sys.stdout, Unread) and sys.stdout.stopped is not None:
+            raise sys.stdout.stopped
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has gone. Standard output would fail once more when Python flushes it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(printed)  # it would fail once more when Python flushes it at exit
         code = READER_GONE
     except Exception as error:
         message = _message(error)
@@ -139,14 +199,16 @@ def run(main: Callable[[argparse.Namespace], int], arguments: argparse.Namespace
             raise
         print(f"error: {message}", file=sys.stderr)
         code = WRONG_INPUT
+    finally:
+        sys.stdout = printed
     sys.exit(code)
 
 
 def _message(error: Exception) -> str | None:
     """What to tell of an error that the input or the machine is to blame for; None for a fault of the program."""
-    import tensorflow as tf
-
-    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+    tensorflow = sys.modules.get("tensorflow")  # not there, or half, where it cannot be loaded
+    exhausted = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
+    if isinstance(error, (MemoryError, exhausted)):
         return f"out of memory: take less at once, such as a smaller --batch-size ({_one_line(error)[:200]})"
     return _one_line(error) if isinstance(error, (ValueError, OSError, FloatingPointError)) else None
 

@@ -36,9 +36,16 @@ class Shown:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The recipe's data."""
+        """The recipe's data.
+
+        Raises:
+            ValueError: for data of another kind than the run was trained on.
+        """
         own = self.recipe
-        return self.load(own.dataset, own.data, exchange=own.exchange_splits, repair=own.repair)
+        dataset = self.load(own.dataset, own.data, exchange=own.exchange_splits, repair=own.repair)
+        if self.run is not None:
+            self.run.check_data(dataset)
+        return dataset
 
     @cached_property
     def model(self) -> Module:

@@ -54,11 +54,11 @@ ORDER = (
     ("loops.export", "loops.made_up", "loops.train", "loops.health.debugging", "loops.health.precision"),
     ("loops.health.explain", "loops.studies"),
     ("scripts.parts",),
-    tuple(f"scripts.{path.stem}" for path in sorted((ROOT / "scripts").glob("*.py"))),
+    tuple(f"scripts.{path.stem}" for path in sorted((ROOT / "scripts").glob("[!_]*.py"))),
     ("tests",),
 )
 # The faces of floors and rooms: they say what is inside, and import nothing of ours.
-FACES = ("tfcore", "tfcore.inspect", "loops", "loops.health")
+FACES = ("tfcore", "tfcore.inspect", "loops", "loops.health", "scripts")
 # Whatever the order allows: what is inspected is any module, so the inspector knows none of our models.
 APART = (("tfcore.inspect", "tfcore.models"), ("tfcore.inspect", "tfcore.optimizers"))
 # compare_keras.py prints what the tests' catalog proves; the benchmark's rivals are its Keras models.
