@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from loops.steps import Metrics, make_train_step
-from tests.support.attribution import assigned_memory, by_layer, shares
+from tests.support.attribution import assigned_memory, shares
 from tests.support.build import build
 from tests.support.planted import KEY, Planted, jit, line_of
 from tfcore.inspect.graph.origins import GraphOrigins
@@ -97,7 +97,7 @@ def test_updates_belong_to_the_layer_of_their_variable(planted):
 def test_totals_are_the_kernels_sum(planted):
     for field in ("flops", "transcendentals", "integer_ops", "bytes_read", "bytes_written"):
         assert getattr(planted.totals, field) == sum(getattr(item, field) for item in planted.kernels)
-    assert sum(by_layer(planted, "flops").values()) == planted.totals.flops
+    assert sum(planted.by_layer("flops").values()) == planted.totals.flops
     dots = [item.flops for item in planted.kernels if item.opcode == "dot"]
     assert dots == [2 * 5 * 7 * 7] * 5  # two forward; two for the kernel and one for the input backward
     best = planted.top("flops", 3)
@@ -285,7 +285,7 @@ def test_a_keras_train_step():
     step = jit(lambda x, y: model.train_step((x, y)))
     report = inspect_step(step, tf.ones([3, 8, 8, 3]), tf.zeros([3], tf.int64))
     # Keras numbers a scope that was opened before.
-    flops = {layer.split("/")[-1].removesuffix("_1"): count for layer, count in by_layer(report, "flops").items()}
+    flops = {layer.split("/")[-1].removesuffix("_1"): count for layer, count in report.by_layer("flops").items()}
     assert flops["second"] >= 3 * 2 * 3 * (6 * 6 * 5) * 7  # forward, and backward for input and kernel
     assert flops["first"] >= 2 * 2 * 3 * 36 * 9 * 3 * 5
     assert {"forward", "backward", "update"} <= {item.phase for item in report.kernels}

@@ -1,7 +1,5 @@
 """How much of a compiled step has a layer and a line, and the memory that XLA itself has assigned to it."""
 
-from collections import Counter
-
 from tensorflow.compiler.xla.service import hlo_pb2
 
 from tfcore.inspect.hlo import buffers
@@ -23,14 +21,6 @@ def shares(report: StepReport) -> dict[str, float]:
         "not inferred": [kernel for kernel in kernels if kernel.source and not kernel.inferred],
     }
     return {name: sum(map(_work, found)) / total for name, found in chosen.items()}
-
-
-def by_layer(report: StepReport, field: str) -> dict[str, int]:
-    """A field's sum by layer."""
-    sums: Counter[str] = Counter()
-    for kernel in report.kernels:
-        sums[kernel.layer] += getattr(kernel, field)
-    return dict(sums)
 
 
 def assigned_memory(step, *args) -> buffers.Memory:

@@ -1,6 +1,7 @@
 """A compiled step taken apart: its kernels, what they add up to, its memory, what became of what was written."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 
 from tfcore.inspect.graph.tracing import TraceReport
@@ -44,6 +45,13 @@ class StepReport:
     def top(self, field: str = "bytes", count: int = 10) -> list[Kernel]:
         """Return the kernels with the most of a field: flops, transcendentals, integer_ops, bytes."""
         return sorted(self.kernels, key=lambda kernel: -getattr(kernel, field))[:count]
+
+    def by_layer(self, field: str = "bytes") -> dict[str, int]:
+        """Return a field's sum by layer, the largest first."""
+        sums: Counter[str] = Counter()
+        for kernel in self.kernels:
+            sums[kernel.layer] += getattr(kernel, field)
+        return dict(sums.most_common())
 
     def recounted(self, seen: Mapping[str, int]) -> "StepReport":
         """Return the report with the runs that a profiler saw, where the compiler does not know loops and branches."""
