@@ -1,0 +1,132 @@
+"""A recipe's training step computed in two ways: where they part, with float64 as referee."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from loops.data.dataset import Dataset
+from loops.learner import Learner
+from loops.recipes.recipe import Recipe
+from loops.run.restore import LAYERS
+from loops.steps import to_floats
+from tfcore import random
+from tfcore.inspect.numerics import divergence
+from tfcore.inspect.numerics.recording import Computation, Mark, Record, marked, record
+from tfcore.ops.losses import cross_entropy_from_logits
+from tfcore.precision import POLICIES, statistics_dtype
+
+# Fields that change how a step is computed and not what.
+SAME = ("xla", "precision", "formulation", "augmentation")
+
+
+def check_same(a: Recipe, b: Recipe) -> None:
+    """Refuse two recipes that do not compute the same.
+
+    Raises:
+        ValueError: naming the field and both values.
+    """
+    left, right = a.to_json(), b.to_json()
+    for field in left.keys() | right.keys():
+        one, two = left.get(field), right.get(field)
+        if one != two and (field not in SAME or (field == "augmentation" and "none" in (one, two))):
+            raise ValueError(
+                f"{field} changes the mathematics (a: {one}, b: {two}): the sides may differ in {', '.join(SAME)} "
+                "only; give it to both by --set"
+            )
+
+
+def exact(recipe: Recipe) -> Recipe:
+    """Return the recipe with everything in float64."""
+    kind = type(type(recipe).__name__, (type(recipe),), {"compute_dtype": tf.float64})
+    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    return kind(**(fields | {"precision": "float32"}))
+
+
+class Step:
+    """One train step of a recipe on the first examples of its train set, from given weights."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, examples: int, weights: dict[str, np.ndarray] | None = None):
+        self.recipe = recipe
+        self.learner = Learner(recipe, dataset)
+        self.model = self.learner.model
+        named = self.model.named_variables()
+        for path, value in (weights or {}).items():
+            named[path].assign(value)
+        split = self.learner.train_split
+        self.inputs = tf.constant(split.inputs[:examples])
+        self.labels = tf.constant(split.labels[:examples])
+        self.key = random.fold_in(random.make_key(recipe.seed), LAYERS)
+        self.format = recipe.compute_dtype.name
+        loss_scale = self.learner.loss_scale
+        self.scale = float(loss_scale.scale.numpy()) if POLICIES[recipe.precision].scaled else 1.0
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The model's variables."""
+        return {path: variable.numpy() for path, variable in self.model.named_variables().items()}
+
+    def computation(self, xla: bool | None, number: int = 0) -> Computation:
+        """Return the step with the key of a place in the run."""
+
+        def run(mark: Mark) -> tf.Tensor:
+            with marked(self.model, mark):
+                inputs = to_floats(self.inputs, self.recipe.pixel_scale)
+                logits = self.model(inputs, training=True, key=random.fold_in(self.key, number))
+            logits = tf.cast(logits, statistics_dtype(logits.dtype))
+            loss = tf.reduce_mean(cross_entropy_from_logits(self.labels, logits))
+            penalty = self.learner.penalty()
+            return loss if penalty is None else loss + tf.cast(penalty, loss.dtype)
+
+        optimizer = {f"optimizer/{path}": v for path, v in self.learner.optimizer.named_variables().items()}
+        state = {path: v for path, v in optimizer.items() if v.dtype.is_floating and "learning_rate" not in path}
+        return Computation(
+            run, {**self.model.named_variables(), **state}, _updater(self.learner.optimizer), xla, self.scale
+        )
+
+    def record(self) -> Record:
+        """Return the step's record, by XLA where the recipe says on, else in TensorFlow's own executor.
+
+        A loss scale is halved, as a training halves it at skipped steps, until all gradients are finite.
+        """
+        while True:
+            found = record(self.computation(self.recipe.xla == "on"))
+            values = [*found.backward.values(), *found.gradients.values()]
+            if self.scale <= 1.0 or all(np.isfinite(value).all() for value in values):
+                return found
+            self.scale /= 2.0
+
+
+def _updater(optimizer) -> Callable:
+    """Apply gradients, and leave the count of steps as it was: a step is recorded as the first one."""
+
+    def update(gradients: dict[str, tf.Tensor]) -> None:
+        before = tf.identity(optimizer.iterations)
+        optimizer.apply(gradients)
+        optimizer.iterations.assign(before)
+
+    return update
+
+
+def compare_recipes(
+    a: Recipe, b: Recipe, dataset: Dataset, *, examples: int = 8, weights: dict[str, np.ndarray] | None = None
+) -> divergence.Divergence:
+    """Return where the train steps of two recipes part, from the same weights (None: fresh ones), batch and key.
+
+    Raises:
+        ValueError: for recipes that do not compute the same.
+    """
+    check_same(a, b)
+    if weights is None:
+        weights = Step(a, dataset, examples).weights
+    one, two = Step(a, dataset, examples, weights), Step(b, dataset, examples, weights)
+    referee = Step(exact(a), dataset, examples, weights)
+    records = one.record(), two.record()  # which settles the loss scales
+    return divergence.compare(
+        *records,
+        referee.computation(None),
+        formats=(one.format, two.format),
+        scales=(one.scale, two.scale),
+        model=referee.model,
+    )

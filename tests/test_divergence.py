@@ -1,0 +1,196 @@
+"""Where two computations part: planted faults are named, healthy pairs are not accused."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from loops import recipes
+from loops.health.divergence import check_same, compare_recipes
+from tests.support.tiny import TINY, tiny_dataset
+from tfcore.inspect.numerics.divergence import compare
+from tfcore.inspect.numerics.recording import Computation, marked_keras, record
+from tfcore.inspect.numerics.referee import Rounding, follow
+
+WIDTH = 6
+numbers = np.random.default_rng(0)
+WEIGHTS = {
+    "dense/kernel": numbers.uniform(-1, 1, (WIDTH, WIDTH)),
+    "dense/bias": numbers.uniform(-1, 1, WIDTH),
+    "norm/gamma": numbers.uniform(0.5, 1.5, WIDTH),
+    "norm/beta": numbers.uniform(-1, 1, WIDTH),
+    "batch_norm/moving_mean": numbers.uniform(-1, 1, WIDTH),
+    "head/kernel": numbers.uniform(-1, 1, (WIDTH, 3)),
+}
+X = 0.05 * numbers.normal(size=(5, 4, WIDTH))  # of small variance, which an epsilon of 1e-3 changes
+TARGET = numbers.normal(size=(5, 3))
+
+
+def network(dtype: tf.DType, fault: str = "", xla: bool | None = None) -> Computation:
+    """A step of a network by hand, (5, 4, 6) -> (5, 3), with a fault or none."""
+    w = {name: tf.Variable(value, dtype=dtype, trainable="moving" not in name) for name, value in WEIGHTS.items()}
+
+    def run(mark):
+        x = tf.constant(X, dtype)
+        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+        epsilon = 1e-3 if fault == "epsilon" else 1e-6
+        x = w["norm/gamma"] * (x - mean) / tf.sqrt(variance + epsilon) + w["norm/beta"]
+        x = mark("norm", x)
+        x = tf.einsum("btc,cd->btd", x, tf.transpose(w["dense/kernel"]) if fault == "kernel" else w["dense/kernel"])
+        x = mark("dense", x if fault == "bias" else x + w["dense/bias"])
+        x = mark("gelu(dense)", tf.nn.gelu(x, approximate=fault == "gelu"))
+        momentum = 0.9 if fault == "momentum" else 0.99
+        mean = tf.reduce_mean(x, [0, 1])
+        w["batch_norm/moving_mean"].assign(momentum * w["batch_norm/moving_mean"] + (1 - momentum) * mean)
+        x = mark("batch_norm", x - mean)
+        x = mark("pool", tf.reduce_mean(tf.nn.relu(x), 1))
+        x = mark("head", x @ w["head/kernel"])
+        return tf.reduce_sum((x - tf.constant(TARGET, dtype)) ** 2)
+
+    def update(gradients):
+        for name, gradient in gradients.items():
+            w[name].assign_sub(0.1 * gradient)
+
+    return Computation(run, w, update, xla)
+
+
+@pytest.mark.parametrize(
+    ("fault", "direction", "name"),
+    [
+        ("epsilon", "forward", "norm"),
+        ("kernel", "forward", "dense"),
+        ("bias", "forward", "dense"),
+        ("gelu", "forward", "gelu(dense)"),
+        ("momentum", "backward", "batch_norm/moving_mean"),
+    ],
+)
+def test_a_planted_fault_is_named_and_on_the_side_that_has_it(fault, direction, name):
+    found = compare(record(network(tf.float32)), record(network(tf.float32, fault)), network(tf.float64))
+    verdict = getattr(found, direction)
+    assert verdict.fault and verdict.tensor.name == name
+    assert verdict.tensor.b.fault and not verdict.tensor.a.fault
+    assert verdict.sentence.startswith("b parts from float64")
+
+
+def test_what_comes_after_a_fault_is_not_accused():
+    found = compare(record(network(tf.float32)), record(network(tf.float32, "gelu")), network(tf.float64))
+    accused = [tensor.name for tensor in found.tensors if tensor.kind == "forward" and tensor.b.fault]
+    assert accused == ["gelu(dense)"]
+    later = next(tensor for tensor in found.tensors if tensor.kind == "forward" and tensor.name == "head")
+    assert later.b.error > 100 * later.a.error  # though it is far off
+
+
+@pytest.mark.parametrize(("dtype", "xla"), [("float32", False), ("float32", True), ("bfloat16", None)])
+def test_a_healthy_pair_is_not_accused(dtype, xla):
+    if dtype == "bfloat16":
+        side = record(rounded())
+    else:
+        side = record(network(tf.float32, xla=xla))
+    found = compare(record(network(tf.float32)), side, network(tf.float64), formats=("float32", dtype))
+    assert not found.fault, (found.forward.sentence, found.backward.sentence)
+    assert "as expected" in found.backward.sentence
+
+
+def rounded() -> Computation:
+    """The network whose marked tensors are rounded to bfloat16."""
+    healthy = network(tf.float32)
+
+    def run(mark):
+        return healthy.run(lambda name, x: tf.cast(tf.cast(mark(name, x), tf.bfloat16), tf.float32))
+
+    return dataclasses.replace(healthy, run=run)
+
+
+def test_a_record_of_itself_is_bit_equal_and_leaves_the_variables_alone():
+    computation = network(tf.float32)
+    before = {name: variable.numpy() for name, variable in computation.variables.items()}
+    a, b = record(computation), record(computation)
+    for name, variable in computation.variables.items():
+        np.testing.assert_array_equal(variable.numpy(), before[name])
+    found = compare(a, b, network(tf.float64))
+    assert found.forward.sentence == "forward: bit-equal everywhere"
+    assert found.backward.sentence == "backward: bit-equal everywhere"
+
+
+def test_the_referee_that_follows_itself_finds_no_error():
+    referee = network(tf.float64)
+    exact = record(referee)
+    own = follow(referee, exact)
+    for kind in ("forward", "backward", "gradients", "after"):
+        for name, value in getattr(exact, kind).items():
+            np.testing.assert_allclose(getattr(own, kind)[name], value, rtol=1e-13, atol=1e-13, err_msg=name)
+
+
+def test_nearly_equal_numbers_amplify():
+    def run(mark):
+        x = mark("x", tf.constant([1000.0, 2000.0], tf.float64))
+        y = mark("near", x + 1.0)
+        return tf.reduce_sum(mark("difference", y - x))
+
+    computation = Computation(run, {"w": tf.Variable(1.0, dtype=tf.float64)})
+    exact = record(computation)
+    moved = follow(computation, exact, Rounding("float32"))
+    own = follow(computation, exact)
+    movement = np.abs(moved.forward["difference"] - own.forward["difference"]).max()
+    assert movement > 100 * 2.0**-24
+
+
+def test_shapes_of_another_structure_are_refused():
+    a = record(network(tf.float32))
+    other = dataclasses.replace(a, forward=a.forward | {"dense": np.zeros((2, 2), np.float32)})
+    with pytest.raises(ValueError, match="output of dense has shape"):
+        compare(a, other, network(tf.float64))
+
+
+def keras_side(dense: keras.layers.Layer, reader) -> Computation:
+    """A Keras layer with our weights as the network's middle, marked from outside."""
+
+    def run(mark):
+        with marked_keras({"dense": dense}, mark):
+            return tf.reduce_sum(reader(dense(tf.constant(X, tf.float32))) ** 2)
+
+    return Computation(run, {"dense/kernel": dense.kernel.value, "dense/bias": dense.bias.value})
+
+
+@pytest.mark.parametrize("fault", ["", "transposed", "axis"])
+def test_a_copied_keras_layer_is_found(fault):
+    kernel, bias = WEIGHTS["dense/kernel"], WEIGHTS["dense/bias"]
+    dense = keras.layers.Dense(WIDTH)
+    dense.build((None, 4, WIDTH))
+    dense.set_weights([kernel.T if fault == "transposed" else kernel, bias])
+    variables = {name: tf.Variable(WEIGHTS[name]) for name in ("dense/kernel", "dense/bias")}
+
+    def run(mark):
+        y = mark("dense", tf.constant(X) @ variables["dense/kernel"] + variables["dense/bias"])
+        return tf.reduce_sum(tf.reduce_mean(y, 1) ** 2)
+
+    def reader(y):
+        return tf.reduce_mean(y, 2 if fault == "axis" else 1)
+
+    referee = Computation(run, variables)
+    ours = record(Computation(run, variables))
+    found = compare(ours, record(keras_side(dense, reader)), referee, formats=("float64", "float32"))
+    first = {"": None, "transposed": "dense", "axis": "loss"}[fault]
+    assert (found.forward.tensor.name if found.forward.fault else None) == first
+
+
+def test_a_recipe_compiled_and_not_differs_by_rounding_only():
+    settings = [tuple(setting.split("=")) for setting in TINY["convnet_cifar10"]] + [("batch_size", "4")]
+    recipe = recipes.get("convnet_cifar10").changed([*settings, ("data", "sample"), ("xla", "off")])
+    found = compare_recipes(recipe, recipe.changed([("precision", "mixed_bfloat16")]), tiny_dataset(), examples=3)
+    assert not found.fault, (found.forward.sentence, found.backward.sentence)
+    assert found.formats == ("float32", "bfloat16") and not any(found.only)
+    first = next(tensor for tensor in found.tensors if tensor.name == "convolutions/0")
+    assert first.line.startswith("conv.py:") and first.formula
+    assert first.b.error > 100 * first.a.error
+
+
+def test_other_mathematics_are_refused():
+    recipe = recipes.get("vit_cifar100")
+    with pytest.raises(ValueError, match="dropout changes the mathematics"):
+        check_same(recipe, recipe.changed([("dropout", "0.2")]))
+    with pytest.raises(ValueError, match="augmentation changes the mathematics"):
+        check_same(recipe, recipe.changed([("augmentation", "none")]))
+    check_same(recipe, recipe.changed([("augmentation", "fused"), ("formulation", "direct"), ("xla", "on")]))
