@@ -216,7 +216,7 @@ def _verdict(direction: str, tensors: list[Tensor], formats: tuple[str, str]) ->
 
 
 def _below_noise(side: Side, format: str) -> float:
-    """The amplification, 0 for a tensor that is zero but for rounding, such as a bias's gradient before a batch norm."""
+    """The amplification, 0 of a tensor that is zero but for rounding: a bias's gradient before a batch norm."""
     return side.amplification if side.amplification * FORMATS[format][0] < NOISE else 0.0
 
 
