@@ -119,7 +119,10 @@ def compare(
         if name not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
     exact = record(dataclasses.replace(referee, xla=None))
-    sides = [_Judged(side, exact, referee, *about) for side, *about in zip((a, b), formats, scales, strict=True)]
+    sides = [
+        _Judged(side, exact, referee, format, scale)
+        for side, format, scale in zip((a, b), formats, scales, strict=True)
+    ]
     places = _places(model)
     tensors, only = [], ([], [])
     for kind in KINDS:

@@ -7,6 +7,7 @@ on with what that returns. For a model of ours `marked` does it; a Keras model's
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -156,7 +157,7 @@ def marked(model: Module, mark: Mark) -> contextlib.AbstractContextManager:
     return watch(model, handler)
 
 
-def marked_result(name: str, result: object, mark: Mark) -> object:
+def marked_result(name: str, result: Any, mark: Mark) -> Any:
     """Mark a call's floating-point results: a tensor by the name, those of a tuple by the name and their places."""
     if tf.is_tensor(result):
         return mark(name, result) if result.dtype.is_floating else result
@@ -166,7 +167,7 @@ def marked_result(name: str, result: object, mark: Mark) -> object:
 
 
 @contextlib.contextmanager
-def marked_keras(layers: dict[str, object], mark: Mark) -> Iterator[None]:
+def marked_keras(layers: dict[str, Any], mark: Mark) -> Iterator[None]:
     """Mark what these Keras layers return, while open; `layers` has them by the names of their counterparts."""
     with contextlib.ExitStack() as stack:
         for name, layer in layers.items():

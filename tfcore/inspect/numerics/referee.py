@@ -48,7 +48,7 @@ def follow(computation: Computation, recorded: Record, rounding: Rounding | None
 
     def moved(value: np.ndarray, scale: float = 1.0) -> np.ndarray:
         value = np.asarray(value, np.float64)
-        if generator is None:
+        if generator is None or rounding is None:
             return value
         unit, least = FORMATS[rounding.format]
         noise = generator.uniform(-1, 1, (2, *value.shape))
