@@ -79,6 +79,32 @@ def test_gradients_are_finite_differences(name, monkeypatch):
         np.testing.assert_allclose(stop.gradient.ravel()[place], expected, rtol=1e-4, atol=1e-9, err_msg=stop.name)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_parameters_are_finite_differences(name, monkeypatch):
+    model, x, y = _model(name, monkeypatch, tf.float64)
+    found = walk(model, x, y)
+    rng, variables = np.random.default_rng(3), model.trainable_variables
+    uses = [
+        (f"{stop.name} {name}", about, variable)
+        for stop in found.stops
+        for name, about in stop.parameters.items()
+        for variable in variables
+        if about.gradient is not None and np.array_equal(variable.numpy(), about.value)
+    ]
+    assert len(uses) >= 4
+    for message, about, variable in [uses[i] for i in rng.permutation(len(uses))[:PLACES]]:
+        places = rng.integers(about.value.size, size=20)
+        place = int(places[np.argmax(np.abs(about.gradient.ravel()[places]))])
+        losses = []
+        for by in (1e-6, -1e-6):
+            moved = about.value.ravel() + by * (np.arange(about.value.size) == place)
+            variable.assign(moved.reshape(about.value.shape))
+            losses.append(float(cross_entropy_from_logits(y, model(x, training=False))[0]))
+        variable.assign(about.value)
+        expected = (losses[0] - losses[1]) / 2e-6
+        np.testing.assert_allclose(about.gradient.ravel()[place], expected, rtol=1e-4, atol=1e-8, err_msg=message)
+
+
 def _moved(model, x, y, found: Walk, stop, place: int, by: float) -> float:
     """The loss with one number of one stop's tensor moved: the call that gives these numbers is recognised by them."""
     done = []

@@ -14,9 +14,14 @@ import tensorflow as tf
 from loops import recipes
 from loops.run.restore import fresh_model, sizes_of
 from tests.support.tiny import TINY
+from tfcore import random
 from tfcore.inspect.pages import walk_page
 from tfcore.inspect.pages.walk_page import taken, thinning, walk_html
 from tfcore.inspect.walk.walk import walk
+from tfcore.layers.activation import Activation
+from tfcore.layers.conv import Conv2D
+from tfcore.layers.involution import Involution
+from tfcore.module import Module
 
 NAMES = sorted(TINY)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -143,29 +148,57 @@ def test_the_arithmetic_adds_up_to_the_number(driver, tmp_path, name):
     """Every stop at places drawn at random: what is written out sums to what the model computed."""
     walks = _walks(name)
     _open(driver, tmp_path, walks)
+    assert {"dense", "softmax", "cross entropy"} <= _added_up(driver, walks[0][1])
+
+
+class _Strides(Module):
+    """What the recipes leave at their defaults: strides, groups, padding, a leaky slope."""
+
+    def __init__(self, order: str):
+        super().__init__()
+        key = random.make_key(3)
+        self.involution = Involution(in_channels=4, groups=2, stride=2, group_order=order, reduction_ratio=1, key=key)
+        self.convolution = Conv2D(channels=4, filters=3, kernel_size=2, stride=2, padding="VALID", key=key)
+        self.activation = Activation("leaky_relu", slope=0.3)
+        self.even = Conv2D(channels=3, filters=2, kernel_size=2, stride=1, key=key)
+
+    def __call__(self, x, *, training=False):
+        output, _ = self.involution(x, training=training)
+        y = self.even(self.activation(self.convolution(output)))
+        return tf.reduce_mean(y, [1, 2])
+
+
+@pytest.mark.parametrize("order", ["modulo", "block"])
+def test_the_arithmetic_knows_strides_groups_and_padding(driver, tmp_path, order):
+    x = random.uniform(random.make_key(5), [1, 11, 11, 4], -1.0, 1.0)
+    found = walk(_Strides(order), x, tf.constant([1]))
+    _open(driver, tmp_path, [("made up", found)])
+    assert {"involution", "convolution", "leaky_relu"} <= _added_up(driver, found, times=30)
+
+
+def _added_up(driver, found, times: int = 4) -> set[str]:
+    """Compare the arithmetic of each stop with its numbers; return the kinds of rules that were."""
     checked, rng = set(), np.random.default_rng(2)
-    for number, stop in enumerate(walks[0][1].stops):
+    for number, stop in enumerate(found.stops):
         every = thinning(stop.value.shape, stop.axes, walk_page.LIMIT)
-        inputs = [walks[0][1][source].value for source in (stop.rule.inputs if stop.rule else ())]
-        for _ in range(4):
+        inputs = [found[source].value for source in (stop.rule.inputs if stop.rule else ())]
+        for _ in range(times):
             index = [
                 step * int(rng.integers(-(-size // step))) for size, step in zip(stop.value.shape, every, strict=True)
             ]
             script = "return explain(0, arguments[0], arguments[1])"
-            found = driver.execute_script(script, number, index)
-            if "total" not in found:
+            said = driver.execute_script(script, number, index)
+            if "total" not in said:
                 thinned = any(value.size > walk_page.LIMIT for value in inputs)
-                assert thinned or stop.rule is None or stop.rule.kind == "prelu", (stop.name, index, found)
+                assert thinned or stop.rule is None, (stop.name, index, said)
                 continue
             value = float(stop.value[tuple(index)])
             tolerance = 2e-5 * (1 + float(np.abs(stop.value).max()))
-            assert abs(found["total"] - value) <= tolerance, (stop.name, index, found["text"], value)
-            assert all(
-                len(place) == len(walks[0][1].stops[at].value.shape) for at, all_ in found["lights"] for place in all_
-            )
+            assert abs(said["total"] - value) <= tolerance, (stop.name, index, said["text"], value)
+            assert all(len(place) == len(found.stops[at].value.shape) for at, all_ in said["lights"] for place in all_)
             checked.add(stop.rule.kind)
-    assert {"dense", "softmax", "cross entropy"} <= checked
     assert driver.get_log("browser") == []
+    return checked
 
 
 def test_stops_hover_and_picks_by_mouse_and_keyboard(driver, tmp_path):
@@ -235,6 +268,20 @@ def test_the_slider_goes_over_walks_and_colours_differences(driver, tmp_path):
     found = driver.execute_script("return [...drawn(0, 'value')].slice(0, 9)")
     inputs = [one["input"].value.ravel() for _, one in walks]
     np.testing.assert_allclose(found, (inputs[1] - inputs[0])[:9], rtol=1e-5)
+    assert driver.get_log("browser") == []
+
+
+def test_a_nan_is_named_and_the_page_goes_on(driver, tmp_path):
+    from selenium.webdriver.common.by import By
+
+    recipe = recipes.get("convnet_cifar10").changed([("filters", "2,3,5"), ("units", "7")])
+    model = fresh_model(recipe, sizes_of(recipe))
+    model.convolutions[1].bias.assign([np.nan, 0.0, np.inf])
+    _open(driver, tmp_path, [("ill", walk(model, tf.ones([1, 32, 32, 3]), tf.constant([1])))])
+    assert driver.find_element(By.ID, "bad").text == "The first NaN or infinity stands in convolutions/1."
+    assert driver.find_element(By.CSS_SELECTOR, "#path button.bad").get_attribute("title") == "convolutions/1"
+    for stop in range(driver.execute_script("return STOPS.length")):
+        driver.execute_script("choose(arguments[0]); pick(STOPS[state.stop].shape.map(() => 0))", stop)
     assert driver.get_log("browser") == []
 
 

@@ -168,6 +168,11 @@ const RULES = {
     }
     return same(f, x, source);
   },
+  leaky_relu: (f, s, index, [x], { slope }) => bent(f, x, index, slope),
+  prelu(f, s, index, [x]) {
+    const about = STOPS[s].parameters.find((one) => one.name === "alpha");
+    return about ? bent(f, x, index, parameter(f, s, "alpha", about.shape.map((size, axis) => index[axis] % size))) : null;
+  },
   copy: (f, s, index, [x]) => same(f, x, index),
   patches(f, s, [t, n], [x], { size }) {
     const [, width, channels] = STOPS[x].shape, across = width / size, pixel = Math.floor(n / channels);
@@ -186,6 +191,12 @@ const RULES = {
 function same(f, x, index) {
   const total = at(f, x, index);
   return { text: `${indexed(x, index)} = ${short(total)}`, total, lights: [[x, [index]]] };
+}
+
+function bent(f, x, index, slope) {
+  const value = at(f, x, index), total = value > 0 ? value : slope * value;
+  return { text: value > 0 ? `${short(value)}, above 0, as it is` : `slope ${short(slope)} · (${short(value)}) = ${short(total)}`,
+    total, lights: [[x, [index]]] };
 }
 
 function standard(value, mean, variance, epsilon, gamma, beta, lights) {

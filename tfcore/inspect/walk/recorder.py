@@ -80,6 +80,8 @@ class Recorder:
             return result
         output = found[0]
         if self.known_as(output, call.name):
+            if isinstance(call.callee, Module):  # whose activation was recorded, such as a PRelu's
+                self.uses[self._number(output)].update(own_variables(call.callee))
             return result
         self._output(call, output, place)
         if expand is not None:
@@ -188,7 +190,8 @@ class _Steps:
             output = expand(self.call.callee, self, *self.call.args, **self.call.kwargs)
         upstream = own.gradient
         target = tf.reshape(output, tf.shape(self.outer.tensors[self.number]))
-        gap = float(np.max(np.abs(array_of(target) - own.value), initial=0.0))
+        with np.errstate(invalid="ignore"):  # a NaN on the way is told of elsewhere
+            gap = float(np.max(np.abs(array_of(target) - own.value), initial=0.0))
         gradients: list = [None] * len(self.tensors)
         if upstream is not None:
             handed = tf.reshape(tf.constant(upstream, output.dtype), tf.shape(output))

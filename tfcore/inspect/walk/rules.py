@@ -56,7 +56,8 @@ def rule_of_call(call: Call) -> tuple[str, tuple[tf.Tensor, ...], dict] | None:
         return "table", (), {}
     if isinstance(callee, Module):
         return None
-    return callee.__name__, inputs, {}
+    slope = call.kwargs.get("slope")  # of a leaky ReLU
+    return callee.__name__, inputs, {"slope": slope} if isinstance(slope, float) else {}
 
 
 def is_recordable(value: object) -> bool:
