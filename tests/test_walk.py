@@ -170,6 +170,16 @@ def test_an_involutions_pixel_by_hand(monkeypatch):
     np.testing.assert_allclose(parameter.gradient, np.outer(flat, found["hidden"].gradient), rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["inn_cifar10", "convnet_cifar10", "vit_cifar100", "perceiver_cifar100"])
+def test_half_precision_changes_no_bit_either(name, monkeypatch):
+    model, x, y = _model(name, monkeypatch, tf.bfloat16)
+    found = walk(model, tf.cast(x, tf.float32), y)
+    np.testing.assert_array_equal(found.outputs, model(tf.cast(x, tf.float32), training=False)[0])
+    inside = [stop for stop in found.stops if stop.kind == "step" and stop.name != "probabilities"]
+    assert inside and all(stop.rule is not None and stop.gradient is not None for stop in inside)
+    assert all(stop.value.dtype == np.float32 for stop in found.stops if stop.name != "loss")
+
+
 def test_a_nan_is_shown_where_it_first_appears(monkeypatch):
     model, x, y = _model("convnet_cifar10", monkeypatch)
     model.convolutions[1].bias.assign(tf.fill([3], np.nan))

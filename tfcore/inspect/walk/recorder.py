@@ -183,6 +183,14 @@ class _Steps:
         self.uses: list[dict[str, tf.Variable]] = []
         self.names = dict(recorder.names)
         self.tape = tf.GradientTape(persistent=True)
+        self.held: list[tf.Tensor] = []  # so that no id is given twice
+
+    def cast(self, tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Return a recorded tensor in another dtype, under the same name."""
+        self.held.append(tf.cast(tensor, dtype))
+        if id(tensor) in self.names:
+            self.names[id(self.held[-1])] = self.names[id(tensor)]
+        return self.held[-1]
 
     def run(self, expand: Callable, of_variables: dict[int, np.ndarray | None]) -> list[Stop]:
         own = self.outer.stops[self.number]

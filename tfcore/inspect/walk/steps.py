@@ -44,11 +44,14 @@ class Step(Protocol):
         uses: Sequence[str] | None = None,
     ) -> tf.Tensor: ...
 
+    def cast(self, tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Return a recorded tensor in the layer's compute dtype, under the same name."""
+
 
 def multi_head_attention(layer, step: Step, x, context=None, *, mask=None, **_) -> tf.Tensor:
     """Queries, keys, values, scores, weights, heads."""
-    x = tf.cast(x, layer.dtype) if x.dtype != layer.dtype else x
-    context = x if context is None else context
+    x = step.cast(x, layer.dtype)
+    context = x if context is None else step.cast(context, layer.dtype)
     parts = []
     for name, source in (("query", x), ("key", context), ("value", context)):
         projection: Projection = getattr(layer, name)
@@ -61,7 +64,7 @@ def multi_head_attention(layer, step: Step, x, context=None, *, mask=None, **_) 
 
 def attention(layer, step: Step, query, keys, values, **_) -> tf.Tensor:
     """Scores, weights and their mixture of the values, of one head."""
-    query, keys, values = (tf.cast(x, layer.dtype) for x in (query, keys, values))
+    query, keys, values = (step.cast(x, layer.dtype) for x in (query, keys, values))
     return _mixed(step, query, keys, values, layer.scale, None, "", layer)
 
 
@@ -81,6 +84,7 @@ def _mixed(step: Step, query, key, value, scale, mask, heads: str, module=None) 
 
 def involution(layer: Involution, step: Step, x, **_) -> tf.Tensor:
     """The kernel of each pixel, and how it comes about from the pixel itself."""
+    x = step.cast(x, layer.dtype)
     source = x
     if layer.stride > 1:
         source = average_pool(x, kernel_size=layer.stride, padding="SAME")  # (B, H', W', C)
@@ -105,7 +109,7 @@ def involution(layer: Involution, step: Step, x, **_) -> tf.Tensor:
 
 def convolution(layer: Conv2D, step: Step, x, *, pool: int = 1, **_) -> tf.Tensor:
     """Convolved, pooled; the bias comes last."""
-    kernel = tf.cast(layer.kernel, layer.dtype)
+    x, kernel = step.cast(x, layer.dtype), tf.cast(layer.kernel, layer.dtype)
     convolved = convolve(x, kernel, stride=layer.stride, padding=layer.padding, formulation=layer.formulation)
     kind, inputs, settings = rule_of(layer, (x,))
     convolved = step(
