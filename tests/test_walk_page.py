@@ -151,6 +151,19 @@ def test_the_arithmetic_adds_up_to_the_number(driver, tmp_path, name):
     assert {"dense", "softmax", "cross entropy"} <= _added_up(driver, walks[0][1])
 
 
+def test_of_a_large_kernel_the_largest_products_are_kept(driver, tmp_path, monkeypatch):
+    monkeypatch.setattr(walk_page, "WHOLE", 1000)
+    ((_, found),) = walks = _walks("mlp_forda")
+    _open(driver, tmp_path, walks)
+    assert found["head"].parameters["kernel"].value.size > 1000
+    assert "dense" in _added_up(driver, found, times=7)
+    number = [stop.name for stop in found.stops].index("head")
+    said = driver.execute_script("return explain(0, arguments[0], [3])", number)
+    products = found[found["head"].rule.inputs[0]].value * found["head"].parameters["kernel"].value[:, 3]
+    largest = np.argsort(-np.abs(products))[: walk_page.TOP]
+    assert sorted(place[0] for place in said["lights"][0][1]) == sorted(largest) and "492 more" in said["text"]
+
+
 class _Strides(Module):
     """What the recipes leave at their defaults: strides, groups, padding, a leaky slope."""
 
