@@ -10,8 +10,10 @@ from parts import command_line
 
 EXAMPLES = """\
   python scripts/compare_numerics.py vit_cifar100 --data sample --a xla=off --b xla=on
-  python scripts/compare_numerics.py inn_cifar10 --run runs/inn_cifar10 --b precision=mixed_bfloat16
-  python scripts/compare_numerics.py perceiver_cifar100 --data sample --a formulation=direct --b formulation=folded
+  python scripts/compare_numerics.py inn_cifar10 --run runs/inn_cifar10 --b precision=mixed_bfloat16 --steps 20
+  python scripts/compare_numerics.py vit_cifar100 --data sample --a xla=off --save here.npz     # then, elsewhere:
+  python scripts/compare_numerics.py vit_cifar100 --data sample --a saved=here.npz --b xla=off
+  python scripts/compare_numerics.py vit_cifar100 --data sample --a xla=off --batch-invariance
 """
 
 
@@ -23,20 +25,84 @@ def parser() -> command_line.Parser:
     fields = {"metavar": "FIELD=VALUE", "type": command_line.setting, "default": []}
     parser.add_argument("--set", action="append", help="change the recipe of both sides", **fields)
     for side in "ab":
-        parser.add_argument(f"--{side}", nargs="+", help=f"what is {side}'s own: xla, precision, formulation", **fields)
+        what = f"what is {side}'s own: xla, precision, formulation, augmentation; or saved=FILE"
+        parser.add_argument(f"--{side}", nargs="+", help=what, **fields)
     parser.add_argument("--examples", metavar="N", type=int, default=8, help="in the batch (default 8)")
+    parser.add_argument("--save", metavar="FILE", type=command_line.writable_file, help="write a's record and stop")
+    parser.add_argument("--steps", metavar="N", type=int, default=0, help="how the weights part over N steps")
+    parser.add_argument(
+        "--batch-invariance", action="store_true", help="instead: does an example's result depend on its batch, in a"
+    )
+    parser.add_argument("--html", metavar="FILE", type=command_line.writable_file, help="write the report as a page")
     return parser
 
 
 def main(arguments) -> int:
-    from loops import data, recipes
-    from loops.health.divergence import compare_recipes
-    from loops.run.restore import restored_model
-    from loops.run.runs import Run
-    from tfcore.inspect.pages.divergence_report import divergence_text
+    from loops import data
+    from loops.health.divergence import RecordedStep, Step, check_same, compare_steps, recorded_step
+    from loops.health.growth import measure_growth
+    from tfcore.inspect.numerics.record_file import load_record, save_record
+    from tfcore.inspect.pages.divergence_report import divergence_html, divergence_text
 
+    check_options(arguments)
+    recipe, weights, origin = subject(arguments)
+    saved = [dict(side).get("saved") for side in (arguments.a, arguments.b)]
+    sides = [
+        recipe if file else recipe.changed(own) for file, own in zip(saved, (arguments.a, arguments.b), strict=True)
+    ]
+    check_same(*sides)
+    dataset = data.of_recipe(recipe)
+    weights = weights or Step(recipe, dataset, arguments.examples).weights
+    start = {"examples": arguments.examples, "weights": weights}
+    if arguments.batch_invariance:
+        return report_invariance(arguments, Step(sides[0], dataset, **start))
+    records = []
+    for file, side in zip(saved, sides[:1] if arguments.save else sides, strict=False):
+        records.append(RecordedStep(*load_record(Path(file))) if file else recorded_step(side, dataset, **start))
+    if arguments.save is not None:
+        save_record(arguments.save, records[0].record, records[0].about)
+        print(f"{arguments.save}: a's record; compare it by --a saved={arguments.save}")
+        return 0
+    found = compare_steps(*records, recipe, dataset, **start)
+    named = [" ".join("=".join(pair) for pair in side) or "the recipe" for side in (arguments.a, arguments.b)]
+    about = f"{origin}; {arguments.examples} train examples of {dataset.source}"
+    title = f"{recipe.name}: a {named[0]}, b {named[1]}"
+    print(divergence_text(found, f"{title}; {about}"), end="")
+    result = {"recipe": recipe.name, "about": about, "a": named[0], "b": named[1], **found.to_json()}
+    growth = None
+    if arguments.steps:
+        growth = measure_growth(*sides, dataset, steps=arguments.steps, **start)
+        print(f"  {growth.sentence}")
+        result["growth"] = {"distances": growth.distances, "rate": growth.rate, "sentence": growth.sentence}
+    if arguments.html is not None:
+        curve = () if growth is None else (growth.distances, growth.sentence)
+        command_line.write_text(arguments.html, divergence_html(found, title, about, *curve))
+    command_line.write_json(arguments.json, result)
+    return int(found.fault)
+
+
+def check_options(arguments) -> None:
+    """Refuse what does not go together."""
     if arguments.examples < 2:
         raise ValueError(f"--examples must be at least 2, got {arguments.examples}")
+    if arguments.steps < 0 or arguments.steps == 1:
+        raise ValueError(f"--steps must be at least 2, got {arguments.steps}")
+    for label, side in (("a", arguments.a), ("b", arguments.b)):
+        if "saved" in dict(side):
+            if len(side) > 1:
+                raise ValueError(f"--{label}: saved=FILE stands alone, for the record has its own settings")
+            if arguments.steps or (label == "a" and (arguments.save or arguments.batch_invariance)):
+                raise ValueError(f"--{label} saved=FILE is one recorded step: leave out what computes anew from it")
+    if arguments.batch_invariance and (arguments.steps or arguments.save or arguments.html):
+        raise ValueError("--batch-invariance has no --steps, --save or --html: leave them out")
+
+
+def subject(arguments) -> tuple:
+    """Return (recipe, weights or None for fresh ones, where they are from)."""
+    from loops import recipes
+    from loops.run.restore import restored_model
+    from loops.run.runs import Run
+
     recipe = recipes.get(arguments.recipe)
     weights, origin = None, "the weights that a training starts from"
     if arguments.run is not None:
@@ -47,16 +113,26 @@ def main(arguments) -> int:
         weights = {path: variable.numpy() for path, variable in restored_model(run).named_variables().items()}
         origin = f"the best weights of {arguments.run}"
     source = [] if arguments.data is None else [("data", arguments.data)]
-    recipe = recipe.changed([("xla", "off"), *arguments.set, *source])
-    sides = [recipe.changed(settings) for settings in (arguments.a, arguments.b)]
-    dataset = data.of_recipe(recipe)
-    found = compare_recipes(*sides, dataset, examples=arguments.examples, weights=weights)
-    named = [" ".join("=".join(pair) for pair in side) or "the recipe" for side in (arguments.a, arguments.b)]
-    about = f"{origin}; {arguments.examples} train examples of {dataset.source}"
-    print(divergence_text(found, f"{recipe.name}: a {named[0]}, b {named[1]}; {about}"), end="")
-    result = {"recipe": recipe.name, "about": about, "a": named[0], "b": named[1], **found.to_json()}
-    command_line.write_json(arguments.json, result)
-    return int(found.fault)
+    return recipe.changed([("xla", "off"), *arguments.set, *source]), weights, origin
+
+
+def report_invariance(arguments, step) -> int:
+    """Print, call by call, how far an example's output depends on its batch."""
+    import dataclasses
+
+    from loops.steps import to_floats
+    from tfcore.inspect.numerics.batch_invariance import PLACES, batch_invariance
+
+    inputs = to_floats(step.inputs, step.recipe.pixel_scale)
+    rows = batch_invariance(step.model, inputs, xla=step.recipe.xla == "on")
+    print(f"{step.recipe.name}: the first of {arguments.examples} examples, beside its result in the batch")
+    print("  " + "".join(f"{place:>20}" for place in PLACES))
+    for row in rows:
+        cells = (row.distances.get(place) for place in PLACES)
+        texts = ("-" if cell is None else "bit-equal" if cell == 0 else f"{cell:.1e}" for cell in cells)
+        print("  " + "".join(f"{text:>20}" for text in texts) + f"  {row.name}")
+    command_line.write_json(arguments.json, [dataclasses.asdict(row) for row in rows])
+    return 0
 
 
 if __name__ == "__main__":

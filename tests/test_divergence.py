@@ -8,11 +8,19 @@ import pytest
 import tensorflow as tf
 
 from loops import recipes
-from loops.health.divergence import check_same, compare_recipes
+from loops.health.divergence import Step, check_same, compare_recipes, compare_steps, recorded_step
+from loops.health.growth import growth_of, measure_growth
 from tests.support.tiny import TINY, tiny_dataset
+from tfcore.context import interceptable
+from tfcore.inspect.numerics import record_file
+from tfcore.inspect.numerics.batch_invariance import batch_invariance
 from tfcore.inspect.numerics.divergence import compare
+from tfcore.inspect.numerics.record_file import load_record, save_record
 from tfcore.inspect.numerics.recording import Computation, marked_keras, record
 from tfcore.inspect.numerics.referee import Rounding, follow
+from tfcore.inspect.pages.divergence_report import divergence_html
+from tfcore.module import Module
+from tfcore.ops.activations import relu
 
 WIDTH = 6
 numbers = np.random.default_rng(0)
@@ -177,8 +185,7 @@ def test_a_copied_keras_layer_is_found(fault):
 
 
 def test_a_recipe_compiled_and_not_differs_by_rounding_only():
-    settings = [tuple(setting.split("=")) for setting in TINY["convnet_cifar10"]] + [("batch_size", "4")]
-    recipe = recipes.get("convnet_cifar10").changed([*settings, ("data", "sample"), ("xla", "off")])
+    recipe = tiny_convnet()
     found = compare_recipes(recipe, recipe.changed([("precision", "mixed_bfloat16")]), tiny_dataset(), examples=3)
     assert not found.fault, (found.forward.sentence, found.backward.sentence)
     assert found.formats == ("float32", "bfloat16") and not any(found.only)
@@ -194,3 +201,89 @@ def test_other_mathematics_are_refused():
     with pytest.raises(ValueError, match="augmentation changes the mathematics"):
         check_same(recipe, recipe.changed([("augmentation", "none")]))
     check_same(recipe, recipe.changed([("augmentation", "fused"), ("formulation", "direct"), ("xla", "on")]))
+
+
+def test_a_record_goes_through_a_file_bit_by_bit(tmp_path):
+    before = record(network(tf.float32))
+    save_record(tmp_path / "one.npz", before, {"format": "float32"})
+    after, about = load_record(tmp_path / "one.npz")
+    assert about == {"format": "float32"} and after.dtypes == before.dtypes
+    assert compare(before, after, network(tf.float64)).forward.tensor is None
+    (tmp_path / "other.npz").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no record of a step"):
+        load_record(tmp_path / "other.npz")
+
+
+def test_a_record_of_another_version_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(record_file, "VERSION", 99)
+    save_record(tmp_path / "one.npz", record(network(tf.float32)), {})
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="version 99 of the format, and this is 1"):
+        load_record(tmp_path / "one.npz")
+
+
+def tiny_convnet(**changes):
+    settings = dict(setting.split("=") for setting in TINY["convnet_cifar10"]) | {"batch_size": "4", "data": "sample"}
+    return recipes.get("convnet_cifar10").changed((settings | {"xla": "off"} | changes).items())
+
+
+def test_steps_from_other_weights_or_batches_are_refused():
+    recipe, dataset = tiny_convnet(), tiny_dataset()
+    weights = Step(recipe, dataset, 3).weights
+    side = recorded_step(recipe, dataset, examples=3, weights=weights)
+    other = recorded_step(tiny_convnet(), dataset, examples=3, weights={n: v + 1 for n, v in weights.items()})
+    with pytest.raises(ValueError, match="b was recorded from other weights"):
+        compare_steps(side, other, recipe, dataset, examples=3, weights=weights)
+    with pytest.raises(ValueError, match="a was recorded from other batch"):
+        compare_steps(side, side, recipe, dataset, examples=2, weights=weights)
+
+
+def test_growth_tells_chaos_from_drift():
+    assert growth_of([1e-7 * 3.0**step for step in range(10)]).sentence.startswith("chaos")
+    assert growth_of([1e-7 * 3.0**step for step in range(10)]).rate == pytest.approx(3.0)
+    for drift in (lambda n: n**0.5, lambda n: float(n)):
+        assert growth_of([1e-7 * drift(step) for step in range(1, 21)]).sentence.startswith("drift")
+    assert growth_of([0.0] * 5).sentence == "bit-equal weights after all steps"
+
+
+def test_the_weights_of_one_recipe_stay_equal_and_of_two_precisions_part():
+    recipe, dataset = tiny_convnet(), tiny_dataset()
+    weights = Step(recipe, dataset, 3).weights
+    start = {"steps": 3, "examples": 3, "weights": weights}
+    assert measure_growth(recipe, recipe, dataset, **start).distances == [0.0] * 3
+    half = tiny_convnet(precision="mixed_bfloat16")
+    assert min(measure_growth(recipe, half, dataset, **start).distances) > 0
+
+
+def test_a_layer_that_looks_at_its_batch_is_found():
+    class Mixing(Module):
+        def __call__(self, x):
+            return x - tf.reduce_mean(x, axis=0)
+
+    class Model(Module):
+        def __init__(self):
+            super().__init__()
+            self.mixing = Mixing()
+
+        def __call__(self, x, *, training):
+            tf.debugging.assert_non_negative(table(tf.ones([4, 4])))  # as many rows as the batch, yet no examples
+            return relu(self.mixing(relu(x)))
+
+    @interceptable
+    def table(x):
+        return x
+
+    inputs = tf.constant(numbers.normal(size=(4, 3)))
+    rows = {row.name: row.distances for row in batch_invariance(Model(), inputs, xla=False)}
+    assert not any(name.startswith("table") for name in rows)
+    assert max(rows["relu(in model)"].values()) == 0
+    assert rows["mixing"]["alone"] > 0.01 and rows["mixing"]["in a smaller batch"] > 0.01
+    with pytest.raises(ValueError, match="at least 4 examples"):
+        batch_invariance(Model(), tf.zeros((3, 3)), xla=False)
+
+
+def test_the_page_has_the_verdicts_and_every_tensor():
+    found = compare(record(network(tf.float32)), record(network(tf.float32, "gelu")), network(tf.float64))
+    html = divergence_html(found, "made up", "about", [1e-7, 3e-7, 9e-7], "chaos")
+    assert "b parts from float64 in the output of gelu(dense)" in html and "<polyline" in html
+    assert html.count("<tr") >= len(found.tensors)

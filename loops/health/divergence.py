@@ -1,6 +1,7 @@
 """A recipe's training step computed in two ways: where they part, with float64 as referee."""
 
 import dataclasses
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from loops.data.dataset import Dataset
 from loops.learner import Learner
 from loops.recipes.recipe import Recipe
 from loops.run.restore import LAYERS
+from loops.run.runs import device
 from loops.steps import to_floats
 from tfcore import random
 from tfcore.inspect.numerics import divergence
@@ -67,6 +69,14 @@ class Step:
         """The model's variables."""
         return {path: variable.numpy() for path, variable in self.model.named_variables().items()}
 
+    @property
+    def start(self) -> dict[str, int]:
+        """Checksums of all that the step starts from: weights, in float32, and the batch."""
+        weights = 0
+        for path, value in self.weights.items():
+            weights = zlib.crc32(path.encode() + value.astype(np.float32).tobytes(), weights)
+        return {"weights": weights, "batch": zlib.crc32(self.inputs.numpy().tobytes() + self.labels.numpy().tobytes())}
+
     def computation(self, xla: bool | None, number: int = 0) -> Computation:
         """Return the step with the key of a place in the run."""
 
@@ -109,6 +119,63 @@ def _updater(optimizer) -> Callable:
     return update
 
 
+@dataclasses.dataclass(frozen=True)
+class RecordedStep:
+    """One side: a step's record, and what is known about it as JSON values, which `--save` keeps beside it."""
+
+    record: Record
+    about: dict
+
+
+def recorded_step(recipe: Recipe, dataset: Dataset, *, examples: int, weights: dict[str, np.ndarray]) -> RecordedStep:
+    """Return the record of a recipe's step from these weights."""
+    step = Step(recipe, dataset, examples, weights)
+    record = step.record()
+    about = {
+        "recipe": recipe.to_json(),
+        "start": step.start,
+        "format": step.format,
+        "scale": step.scale,
+        "tensorflow": tf.__version__,
+        "processor": device(),
+    }
+    return RecordedStep(record, about)
+
+
+def compare_steps(
+    a: RecordedStep,
+    b: RecordedStep,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    examples: int,
+    weights: dict[str, np.ndarray],
+) -> divergence.Divergence:
+    """Return where two recorded steps part; `recipe` is computed in float64 as referee.
+
+    Raises:
+        ValueError: for steps that do not compute the same, or started from other weights or batches.
+    """
+    referee = Step(exact(recipe), dataset, examples, weights)
+    for label, side in (("a", a), ("b", b)):
+        check_same(recipe.from_json({**side.about["recipe"], "data": recipe.data}), recipe)
+        for what, value in referee.start.items():
+            if side.about["start"][what] != value:
+                theirs = f"{side.about['start'][what]:08x}"
+                raise ValueError(
+                    f"{label} was recorded from other {what} (checksum {theirs}) than these ({value:08x}): give the "
+                    "same --run, --set, --data and --examples"
+                )
+    return divergence.compare(
+        a.record,
+        b.record,
+        referee.computation(None),
+        formats=(a.about["format"], b.about["format"]),
+        scales=(a.about["scale"], b.about["scale"]),
+        model=referee.model,
+    )
+
+
 def compare_recipes(
     a: Recipe, b: Recipe, dataset: Dataset, *, examples: int = 8, weights: dict[str, np.ndarray] | None = None
 ) -> divergence.Divergence:
@@ -120,13 +187,5 @@ def compare_recipes(
     check_same(a, b)
     if weights is None:
         weights = Step(a, dataset, examples).weights
-    one, two = Step(a, dataset, examples, weights), Step(b, dataset, examples, weights)
-    referee = Step(exact(a), dataset, examples, weights)
-    records = one.record(), two.record()  # which settles the loss scales
-    return divergence.compare(
-        *records,
-        referee.computation(None),
-        formats=(one.format, two.format),
-        scales=(one.scale, two.scale),
-        model=referee.model,
-    )
+    sides = [recorded_step(recipe, dataset, examples=examples, weights=weights) for recipe in (a, b)]
+    return compare_steps(*sides, a, dataset, examples=examples, weights=weights)

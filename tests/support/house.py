@@ -58,6 +58,7 @@ ORDER = (
         "loops.health.debugging",
         "loops.health.precision",
         "loops.health.divergence",
+        "loops.health.growth",
     ),
     ("loops.health.explain", "loops.studies"),
     ("scripts.parts",),
