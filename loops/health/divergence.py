@@ -187,5 +187,5 @@ def compare_recipes(
     check_same(a, b)
     if weights is None:
         weights = Step(a, dataset, examples).weights
-    sides = [recorded_step(recipe, dataset, examples=examples, weights=weights) for recipe in (a, b)]
-    return compare_steps(*sides, a, dataset, examples=examples, weights=weights)
+    one, two = (recorded_step(recipe, dataset, examples=examples, weights=weights) for recipe in (a, b))
+    return compare_steps(one, two, a, dataset, examples=examples, weights=weights)

@@ -45,14 +45,15 @@ def batch_invariance(model: Module, inputs: tf.Tensor, *, xla: bool) -> list[Inv
     }
     result = []
     for name, values in home.items():
-        found = {place: (outputs.get(name), count, row) for place, (outputs, count, row) in others.items()}
-        if not all(_of_examples(theirs, count) for theirs, count, _ in [*found.values(), (values, batch, 0)]):
+        if not all(
+            _of_examples(outputs.get(name), count) for outputs, count, _ in [(home, batch, 0), *others.values()]
+        ):
             continue
         mine = values[0].astype(np.float64)
         size = float(np.abs(mine).max(initial=0.0)) or 1.0
         distances = {
-            place: float(np.abs(theirs[row] - mine).max(initial=0.0)) / size
-            for place, (theirs, _, row) in found.items()
+            place: float(np.abs(outputs[name][row] - mine).max(initial=0.0)) / size
+            for place, (outputs, _, row) in others.items()
         }
         result.append(Invariance(name, distances))
     return result

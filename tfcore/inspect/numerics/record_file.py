@@ -3,6 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,9 @@ _ABOUT = "about"
 
 def save_record(path: Path, record: Record, about: dict) -> None:
     """Write a record and what is to be known about it (JSON values)."""
-    arrays = {f"{kind}:{name}": value for kind in KINDS for name, value in getattr(record, kind).items()}
+    arrays: dict[str, Any] = {
+        f"{kind}:{name}": value for kind in KINDS for name, value in getattr(record, kind).items()
+    }
     text = json.dumps({"version": VERSION, "dtypes": record.dtypes, "about": about})
     with path.open("wb") as file:  # savez would add .npz to another name
         np.savez_compressed(file, **{_ABOUT: np.array(text)}, **arrays)
