@@ -5,6 +5,7 @@ where it is amplified, from a fault. Exit code 1 where something is more than ro
 """
 
 from pathlib import Path
+from typing import Any
 
 from parts import command_line
 
@@ -22,7 +23,7 @@ def parser() -> command_line.Parser:
     parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe")
     parser.add_argument("--run", metavar="DIR", type=Path, help="run folder of a training, for its best weights")
     parser.add_argument("--data", metavar="auto|sample|DIR", help="where the data comes from, see train.py")
-    fields = {"metavar": "FIELD=VALUE", "type": command_line.setting, "default": []}
+    fields: dict[str, Any] = {"metavar": "FIELD=VALUE", "type": command_line.setting, "default": []}
     parser.add_argument("--set", action="append", help="change the recipe of both sides", **fields)
     for side in "ab":
         what = f"what is {side}'s own: xla, precision, formulation, augmentation; or saved=FILE"
@@ -53,17 +54,21 @@ def main(arguments) -> int:
     check_same(*sides)
     dataset = data.of_recipe(recipe)
     weights = weights or Step(recipe, dataset, arguments.examples).weights
-    start = {"examples": arguments.examples, "weights": weights}
+    examples = arguments.examples
     if arguments.batch_invariance:
-        return report_invariance(arguments, Step(sides[0], dataset, **start))
+        return report_invariance(arguments, Step(sides[0], dataset, examples, weights))
     records = []
     for file, side in zip(saved, sides[:1] if arguments.save else sides, strict=False):
-        records.append(RecordedStep(*load_record(Path(file))) if file else recorded_step(side, dataset, **start))
+        records.append(
+            RecordedStep(*load_record(Path(file)))
+            if file
+            else recorded_step(side, dataset, examples=examples, weights=weights)
+        )
     if arguments.save is not None:
         save_record(arguments.save, records[0].record, records[0].about)
         print(f"{arguments.save}: a's record; compare it by --a saved={arguments.save}")
         return 0
-    found = compare_steps(*records, recipe, dataset, **start)
+    found = compare_steps(records[0], records[1], recipe, dataset, examples=examples, weights=weights)
     named = [" ".join("=".join(pair) for pair in side) or "the recipe" for side in (arguments.a, arguments.b)]
     about = f"{origin}; {arguments.examples} train examples of {dataset.source}"
     title = f"{recipe.name}: a {named[0]}, b {named[1]}"
@@ -71,12 +76,12 @@ def main(arguments) -> int:
     result = {"recipe": recipe.name, "about": about, "a": named[0], "b": named[1], **found.to_json()}
     growth = None
     if arguments.steps:
-        growth = measure_growth(*sides, dataset, steps=arguments.steps, **start)
+        growth = measure_growth(sides[0], sides[1], dataset, steps=arguments.steps, examples=examples, weights=weights)
         print(f"  {growth.sentence}")
         result["growth"] = {"distances": growth.distances, "rate": growth.rate, "sentence": growth.sentence}
     if arguments.html is not None:
-        curve = () if growth is None else (growth.distances, growth.sentence)
-        command_line.write_text(arguments.html, divergence_html(found, title, about, *curve))
+        curve, sentence = ([], "") if growth is None else (growth.distances, growth.sentence)
+        command_line.write_text(arguments.html, divergence_html(found, title, about, curve, sentence))
     command_line.write_json(arguments.json, result)
     return int(found.fault)
 
