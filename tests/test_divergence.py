@@ -287,3 +287,14 @@ def test_the_page_has_the_verdicts_and_every_tensor():
     html = divergence_html(found, "made up", "about", [1e-7, 3e-7, 9e-7], "chaos")
     assert "b parts from float64 in the output of gelu(dense)" in html and "<polyline" in html
     assert html.count("<tr") >= len(found.tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("inn_cifar10", ("xla", "on")), ("vit_cifar100", ("precision", "mixed_float16"))]
+)
+def test_a_healthy_recipe_is_not_accused(name, change):
+    settings = [tuple(setting.split("=")) for setting in TINY[name]]
+    recipe = recipes.get(name).changed([*settings, ("batch_size", "4"), ("data", "sample"), ("xla", "off")])
+    found = compare_recipes(recipe, recipe.changed([change]), tiny_dataset(), examples=4)
+    assert not found.fault, (found.forward.sentence, found.backward.sentence)
+    assert found.forward.tensor is not None and found.backward.tensor is not None

@@ -30,7 +30,7 @@ def check_same(a: Recipe, b: Recipe) -> None:
         ValueError: naming the field and both values.
     """
     left, right = a.to_json(), b.to_json()
-    for field in left.keys() | right.keys():
+    for field in sorted(left.keys() | right.keys()):
         one, two = left.get(field), right.get(field)
         if one != two and (field not in SAME or (field == "augmentation" and "none" in (one, two))):
             raise ValueError(
