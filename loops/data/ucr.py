@@ -15,6 +15,7 @@ import numpy as np
 from loops.data.dataset import DataError, Dataset, Split
 from loops.data.repair import STRICT, Repair
 from loops.data.series_files import REMEDY, Line, fault, lines
+from loops.run import disk
 
 ARCHIVE = "https://www.cs.ucr.edu/~eamonn/time_series_data_2018/"
 PARTS = ("TRAIN", "TEST")
@@ -60,6 +61,15 @@ def read(folder: Path, name: str, repair: Repair = STRICT) -> Dataset:
         source=f"{name}, UCR files in {paths[0].parent}{repair.in_words(counts, length)}",
         repairs=counts,
     )
+
+
+def write(dataset: Dataset, folder: Path, name: str) -> None:
+    """Write a set of series as `read` takes them: NAME_TRAIN.tsv and NAME_TEST.tsv, a label first in each line."""
+    folder.mkdir(parents=True)
+    for part, split in (("TRAIN", dataset.train), ("TEST", dataset.test)):
+        rows = zip(split.labels, split.inputs[..., 0], strict=True)
+        lines = ["\t".join([dataset.class_names[label], *(f"{value:.9g}" for value in row)]) for label, row in rows]
+        disk.write_text(folder / f"{name}_{part}.tsv", "\n".join(lines) + "\n")
 
 
 def read_series(path: Path, *, length: int, class_names: Sequence[str], repair: Repair = STRICT) -> np.ndarray:

@@ -46,7 +46,7 @@ ORDER = (
         "loops.tensorboard",
     ),
     ("loops.data",),
-    ("loops.recipes",),
+    ("loops.data_audit", "loops.recipes"),
     ("loops.devices", "loops.run"),
     ("loops.steps", "loops.health.numerics"),
     ("loops.evaluation", "loops.learner"),
