@@ -248,6 +248,7 @@ def test_a_set_is_written_without_its_leak(call, tmp_path):
     code, text, error = call(*arguments)
     assert code == 0 and "a common grid of" in text, error
     mended = data.load("Tiny", str(tmp_path / "mended"))
-    assert shortcuts.find(mended).leaks == [] and len(mended.train) == 120 and mended.class_names == ("faulty", "healthy")
+    assert shortcuts.find(mended).leaks == []
+    assert len(mended.train) == 120 and mended.class_names == ("faulty", "healthy")
     code, _, error = call(*arguments)
     assert code == 2 and "exists: name a new one by --without-leak" in error

@@ -20,7 +20,7 @@ def save_record(path: Path, record: Record, about: dict) -> None:
     }
     text = json.dumps({"version": VERSION, "dtypes": record.dtypes, "about": about})
     with path.open("wb") as file:  # savez would add .npz to another name
-        np.savez_compressed(file, **{_ABOUT: np.array(text)}, **arrays)
+        np.savez_compressed(file, **(arrays | {_ABOUT: np.array(text)}))
 
 
 def load_record(path: Path) -> tuple[Record, dict]:
