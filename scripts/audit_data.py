@@ -28,6 +28,7 @@ def parser() -> command_line.Parser:
     parser = command_line.Parser(__doc__, EXAMPLES)
     parser.add_argument("sets", metavar="SET", nargs="+", help="cifar10, cifar100, or sets of series such as FordA")
     parser.add_argument("--data", metavar="auto|sample|DIR", default="auto", help="where they lie, see train.py")
+    parser.add_argument("--exchange", action="store_true", help="let train and test change places")
     parser.add_argument("--run", metavar="DIR", type=Path, help="a trained run, to be scored without what is found")
     parser.add_argument(
         "--without-leak", metavar="DIR", type=Path, help="write the set there, its quantization leak taken out"
@@ -49,10 +50,11 @@ def main(arguments) -> int:
         return write_without_leak(arguments)
     audits = []
     for name in arguments.sets:
-        dataset = data.load(name, arguments.data)
+        dataset = data.load(name, arguments.data, exchange=arguments.exchange)
         found = audit.of(dataset, seed=arguments.seed, limit=arguments.near)
         if arguments.run is not None:
-            found = dataclasses.replace(found, scores=scores(arguments.run, dataset, found, arguments.seed))
+            own = scores(arguments.run, dataset, found, seed=arguments.seed, exchanged=arguments.exchange)
+            found = dataclasses.replace(found, scores=own)
         audits.append((dataset, found))
         if arguments.html is not None:
             command_line.write_text(arguments.html, data_audit_page.html(audits))
@@ -68,7 +70,7 @@ def write_without_leak(arguments) -> int:
     from loops.data_audit import leaks
 
     for name in arguments.sets:
-        dataset, step = leaks.removed(data.load(name, arguments.data), seed=arguments.seed)
+        dataset, step = leaks.removed(data.load(name, arguments.data, exchange=arguments.exchange), seed=arguments.seed)
         folder = arguments.without_leak / name
         if folder.exists():
             raise ValueError(f"{folder} exists: name a new one by --without-leak")
@@ -78,7 +80,7 @@ def write_without_leak(arguments) -> int:
     return 0
 
 
-def scores(folder: Path, dataset, found, seed: int) -> dict[str, float]:
+def scores(folder: Path, dataset, found, *, seed: int, exchanged: bool) -> dict[str, float]:
     """Test accuracies of a run: on all, on what has no duplicate in train, and with a quantization leak taken out."""
     import numpy as np
 
@@ -89,8 +91,10 @@ def scores(folder: Path, dataset, found, seed: int) -> dict[str, float]:
     from loops.run.runs import Run
 
     run = Run.open(folder)
-    if run.recipe.exchange_splits:
-        dataset = dataclasses.replace(dataset, train=dataset.test, test=dataset.train)
+    if run.recipe.exchange_splits != exchanged:
+        raise ValueError(
+            f"{folder}: trained with exchange_splits={run.recipe.exchange_splits}: say --exchange for that"
+        )
     run.check_data(dataset)
     model = restored_model(run)
 
@@ -101,9 +105,8 @@ def scores(folder: Path, dataset, found, seed: int) -> dict[str, float]:
         ]
 
     result = {"as published": accuracy(dataset.test)}
-    shared = [pair.second if run.recipe.exchange_splits else pair.first for pair in found.duplicates.across]
-    if shared:
-        kept = np.setdiff1d(np.arange(len(dataset.test)), shared)
+    if found.duplicates.across:
+        kept = np.setdiff1d(np.arange(len(dataset.test)), found.duplicates.affected())
         result["without duplicates of train"] = accuracy(Split(dataset.test.inputs[kept], dataset.test.labels[kept]))
     if found.shortcuts.leaks and dataset.train.inputs.ndim == 3:
         result["leak removed"] = accuracy(leaks.removed(dataset, seed=seed)[0].test)

@@ -25,6 +25,7 @@ ELSEWHERE = {
     "seed": "the seeds 0, 1, … are trained: say how many by --seeds",
 }
 DEFAULT = ("transformer_forda", "mlp_forda", "transformer_forda_mended")
+ORDER = 20  # coefficients of the second baseline
 
 
 def parser() -> command_line.Parser:
@@ -47,7 +48,7 @@ def parser() -> command_line.Parser:
 def main(arguments) -> int:
     from loops import data, recipes
     from loops.studies import study
-    from loops.studies.baselines import nearest_neighbour
+    from loops.studies.baselines import autoregressive_ridge, nearest_neighbour
     from loops.train import Interrupted
 
     if arguments.seeds < 1:
@@ -78,6 +79,9 @@ def main(arguments) -> int:
         dataset = data.of_recipe(rows[f"{name}/{arguments.recipes[0]}"])
         print(f"\n{dataset.source}: {len(dataset.train):,} train and {len(dataset.test):,} test series")
         print(f"  {'1 nearest neighbour':28}{nearest_neighbour(dataset.train, dataset.test):.4f}")
+        if dataset.sizes.input_shape[0] > 2 * ORDER:
+            ridge = autoregressive_ridge(dataset.train, dataset.test, ORDER)
+            print(f"  {f'ridge, {ORDER} autoregressive':28}{ridge:.4f}")
         for recipe in arguments.recipes:
             ended = [result for result in found if result.row == f"{name}/{recipe}"]
             for result in ended:

@@ -9,7 +9,7 @@ import study_series
 from loops import data
 from loops.data import series
 from loops.data.dataset import Split
-from loops.studies.baselines import nearest_neighbour
+from loops.studies.baselines import autoregressive_ridge, nearest_neighbour
 from parts import command_line
 
 
@@ -100,3 +100,23 @@ def test_the_nearest_neighbour_is_found_by_distance():
         distances = [np.sum((known - series_) ** 2) for known in train.inputs.astype(np.float64)]
         right += train.labels[int(np.argmin(distances))] == label
     assert nearest_neighbour(train, test) == right / 300
+
+
+def test_the_ridge_tells_processes_apart_by_how_they_predict_themselves():
+    def process(coefficients, count, seed):
+        rng = np.random.default_rng(seed)
+        series = np.zeros([count, 120])
+        for t in range(120):
+            past = sum(c * series[:, t - lag - 1] for lag, c in enumerate(coefficients) if t > lag)
+            series[:, t] = past + rng.normal(size=count)
+        return (series - series.mean(axis=1, keepdims=True)) / series.std(axis=1, keepdims=True)
+
+    def split(seed):
+        inputs = np.concatenate([process((0.7, -0.3), 31, seed), process((-0.2, 0.5), 29, seed + 1)])
+        return Split(inputs[..., np.newaxis].astype(np.float32), np.repeat([0, 1], [31, 29]))
+
+    train, test = split(0), split(10)
+    assert autoregressive_ridge(train, test, order=3) == 1.0
+    # With labels that mean nothing it knows nothing.
+    shuffled = Split(train.inputs, np.random.default_rng(0).permutation(train.labels))
+    assert 0.2 < autoregressive_ridge(shuffled, test, order=3) < 0.8

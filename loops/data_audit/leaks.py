@@ -15,7 +15,7 @@ def removed(dataset: Dataset, *, seed: int = 0) -> tuple[Dataset, float]:
 
     Each value is dithered by up to half a step and rounded to the grid. Dither, uniform in ± step / 2, makes what is
     rounded away independent of where the value stood on its old grid (Schuchman 1964). Steps of standard deviation ·
-    2⁻¹⁴, 2⁻¹³ and so on are tried.
+    2⁻¹⁴, 2⁻¹³ and so on are tried, each by the train split's rules and by the test split's.
 
     Raises:
         ValueError: for images, which are stored in 256 levels all of them; or if no grid is coarse enough.
@@ -25,8 +25,9 @@ def removed(dataset: Dataset, *, seed: int = 0) -> tuple[Dataset, float]:
     step = FINEST * float(dataset.train.inputs.std())
     while step <= COARSEST * float(dataset.train.inputs.std()):
         found = rounded(dataset, step, seed=seed)
-        rules = shortcuts.find(found, seed=seed)
-        if not any(one.p <= shortcuts.LEVEL and one.feature in shortcuts.SEEN for one in rules.found):
+        exchanged = dataclasses.replace(found, train=found.test, test=found.train)
+        rules = [one for split in (found, exchanged) for one in shortcuts.find(split, seed=seed).found]
+        if not any(one.p <= shortcuts.LEVEL and one.feature in shortcuts.SEEN for one in rules):
             return found, step
         step *= 2
     raise ValueError(f"{dataset.source}: its storage tells the classes on every grid that leaves a signal")

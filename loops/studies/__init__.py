@@ -1,1 +1,1 @@
-"""Many runs: `study` (rows, seeds, protocols), `baselines` (nearest neighbour), `cnn_study` (system 5)."""
+"""Many runs: `study` (rows, seeds, protocols), `baselines` (what a model must beat), `cnn_study` (system 5)."""

@@ -15,7 +15,7 @@ TABLES: dict[str, tuple[Callable[[], Table], str]] = {
     "systems": (accuracy.systems, "lllrl"),
     "cifar10": (accuracy.cifar10, "lrlllrl"),
     "cifar100-reduced": (accuracy.cifar100_reduced, "lrllr"),
-    "forda": (accuracy.forda, "lrlr"),
+    "forda": (accuracy.forda, "lrlrl"),
     "seven-sets": (accuracy.seven_sets, "llll"),
     "cnn-published": (accuracy.cnn_published, "lllll"),
     "cnn-explained": (accuracy.cnn_explained, "lllll"),
