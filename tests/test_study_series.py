@@ -112,7 +112,7 @@ def test_the_ridge_tells_processes_apart_by_how_they_predict_themselves():
         return (series - series.mean(axis=1, keepdims=True)) / series.std(axis=1, keepdims=True)
 
     def split(seed):
-        inputs = np.concatenate([process((0.7, -0.3), 31, seed), process((-0.2, 0.5), 29, seed + 1)])
+        inputs = np.concatenate([process((0.8, 0.1), 31, seed), process((-0.8, 0.1), 29, seed + 1)])
         return Split(inputs[..., np.newaxis].astype(np.float32), np.repeat([0, 1], [31, 29]))
 
     train, test = split(0), split(10)
