@@ -15,12 +15,13 @@ EXAMPLES = """\
   python scripts/compare_numerics.py vit_cifar100 --data sample --a xla=off --save here.npz     # then, elsewhere:
   python scripts/compare_numerics.py vit_cifar100 --data sample --a saved=here.npz --b xla=off
   python scripts/compare_numerics.py vit_cifar100 --data sample --a xla=off --batch-invariance
+  python scripts/compare_numerics.py all --csv numerics.csv
 """
 
 
 def parser() -> command_line.Parser:
     parser = command_line.Parser(__doc__, EXAMPLES)
-    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe")
+    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe; all: the table of --csv")
     parser.add_argument("--run", metavar="DIR", type=Path, help="run folder of a training, for its best weights")
     parser.add_argument("--data", metavar="auto|sample|DIR", help="where the data comes from, see train.py")
     fields: dict[str, Any] = {"metavar": "FIELD=VALUE", "type": command_line.setting, "default": []}
@@ -34,6 +35,12 @@ def parser() -> command_line.Parser:
     parser.add_argument(
         "--batch-invariance", action="store_true", help="instead: does an example's result depend on its batch, in a"
     )
+    parser.add_argument(
+        "--csv",
+        metavar="FILE",
+        type=command_line.writable_file,
+        help="of all recipes, in small sizes: their table",
+    )
     parser.add_argument("--html", metavar="FILE", type=command_line.writable_file, help="write the report as a page")
     return parser
 
@@ -46,6 +53,8 @@ def main(arguments) -> int:
     from tfcore.inspect.pages.divergence_report import divergence_html, divergence_text
 
     check_options(arguments)
+    if arguments.recipe == "all":
+        return write_table(arguments)
     recipe, weights, origin = subject(arguments)
     saved = [dict(side).get("saved") for side in (arguments.a, arguments.b)]
     sides = [
@@ -88,6 +97,8 @@ def main(arguments) -> int:
 
 def check_options(arguments) -> None:
     """Refuse what does not go together."""
+    if (arguments.recipe == "all") != (arguments.csv is not None):
+        raise ValueError("all recipes make a table: give all and --csv FILE, or one recipe and no --csv")
     if arguments.examples < 2:
         raise ValueError(f"--examples must be at least 2, got {arguments.examples}")
     if arguments.steps < 0 or arguments.steps == 1:
@@ -100,6 +111,28 @@ def check_options(arguments) -> None:
                 raise ValueError(f"--{label} saved=FILE is one recorded step: leave out what computes anew from it")
     if arguments.batch_invariance and (arguments.steps or arguments.save or arguments.html):
         raise ValueError("--batch-invariance has no --steps, --save or --html: leave them out")
+
+
+def write_table(arguments) -> int:
+    """Write a row for each pair of each recipe, after each, and print it; exit code 1 if one is a fault."""
+    import csv
+    import dataclasses
+    import io
+
+    from loops import recipes
+    from loops.studies.numerics_table import rows
+
+    found = []
+    for row in rows(list(recipes.RECIPES), steps=arguments.steps or 8, examples=arguments.examples):
+        found.append(dataclasses.asdict(row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(found[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+        command_line.write_text(arguments.csv, text.getvalue())
+        command_line.write_json(arguments.json, found)
+        print(f"{row.recipe}, {row.a} | {row.b}: {row.forward:.1e} forward, {row.backward:.1e} backward", flush=True)
+    return int(any(row["explained"] > 1 for row in found))
 
 
 def subject(arguments) -> tuple:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from loops import recipes
 from loops.health.divergence import Step, check_same, compare_recipes, compare_steps, recorded_step
 from loops.health.growth import growth_of, measure_growth
+from loops.studies import numerics_table
 from tests.support.tiny import TINY, tiny_dataset
 from tfcore.context import interceptable
 from tfcore.inspect.numerics import record_file
@@ -298,3 +299,19 @@ def test_a_healthy_recipe_is_not_accused(name, change):
     found = compare_recipes(recipe, recipe.changed([change]), tiny_dataset(), examples=4)
     assert not found.fault, (found.forward.sentence, found.backward.sentence)
     assert found.forward.tensor is not None and found.backward.tensor is not None
+
+
+def test_the_table_of_recipes_has_a_row_for_each_pair(monkeypatch):
+    monkeypatch.setattr(numerics_table, "pairs", lambda name: iter([("precision=float32", "precision=mixed_bfloat16")]))
+    (row,) = numerics_table.rows(["mlp_forda"], steps=2, examples=3)
+    assert (row.recipe, row.a, row.b) == ("mlp_forda", "precision=float32", "precision=mixed_bfloat16")
+    assert 1e-4 < row.forward < 0.1 and 1e-4 < row.backward < 0.5 and row.explained <= 1 and row.growth > 0
+    assert row.forward_at and row.backward_at
+
+
+def test_every_recipe_has_its_pairs():
+    for name in recipes.RECIPES:
+        own = list(numerics_table.pairs(name))
+        assert ("xla=off", "xla=on") in own and len(own) >= 3
+        for side in (one for pair in own for one in pair):
+            recipes.get(name).changed([tuple(side.split("="))])

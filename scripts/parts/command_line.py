@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 READER_GONE = 141  # what a shell reports for a program stopped by a closed pipe
 WRONG_INPUT = 2
-FILES = ("json", "html", "markdown", "figure")  # the options by which a command writes more than it prints
+FILES = ("json", "html", "markdown", "figure", "csv")  # the options by which a command writes more than it prints
 
 
 def stop_code(stop: BaseException) -> int:
