@@ -27,7 +27,7 @@ def parser() -> command_line.Parser:
     fields: dict[str, Any] = {"metavar": "FIELD=VALUE", "type": command_line.setting, "default": []}
     parser.add_argument("--set", action="append", help="change the recipe of both sides", **fields)
     for side in "ab":
-        what = f"what is {side}'s own: xla, precision, formulation, augmentation; or saved=FILE"
+        what = f"what is {side}'s own: xla, precision, formulation; or saved=FILE"
         parser.add_argument(f"--{side}", nargs="+", help=what, **fields)
     parser.add_argument("--examples", metavar="N", type=int, default=8, help="in the batch (default 8)")
     parser.add_argument("--save", metavar="FILE", type=command_line.writable_file, help="write a's record and stop")

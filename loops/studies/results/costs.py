@@ -52,3 +52,23 @@ def parity() -> Table:
     """The largest errors beside Keras."""
     rows = [[row["what"], row["dtype"], row["values"], row["gradients"], row["steps"]] for row in rows_of("parity.csv")]
     return [["", "dtype", "values", "gradients", "k steps"], *rows]
+
+
+def numerics() -> Table:
+    """Two computations of a step: their largest errors against float64, and how their weights part."""
+
+    def error(row: dict[str, str], which: str) -> str:
+        return f"{float(row[which]):.1e} (`{row[which + '_at']}`)"
+
+    rows = [
+        [
+            f"`{row['recipe']}`",
+            f"{row['a']} / {row['b'].partition('=')[2]}",
+            error(row, "forward"),
+            error(row, "backward"),
+            f"{float(row['explained']):.2f}" + (" *" if float(row["explained"]) > 1 else ""),
+            f"{float(row['growth']):.2f}",
+        ]
+        for row in rows_of("numerics.csv")
+    ]
+    return [["recipe", "a / b", "largest error forward", "backward", "own / explained", "growth a step"], *rows]

@@ -22,6 +22,7 @@ TABLES: dict[str, tuple[Callable[[], Table], str]] = {
     "train-steps": (costs.train_steps, "lrrrlll"),
     "dead-branch": (costs.dead_branch, "lrrl"),
     "parity": (costs.parity, "lllll"),
+    "numerics": (costs.numerics, "llllrr"),
 }
 
 _MARKED = re.compile(r"<!-- table ([\w-]+) -->\n.*?<!-- end of table -->\n", re.DOTALL)
