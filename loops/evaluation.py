@@ -8,7 +8,8 @@ import tensorflow as tf
 from loops.data import pictures
 from loops.data.dataset import Split
 from loops.data.pipeline import evaluation_batches
-from loops.steps import Metrics, Penalty, make_evaluation_step, to_floats
+from loops.objective import Penalty, no_penalty, to_floats
+from loops.steps import Metrics, make_evaluation_step
 from tfcore.module import Module
 from tfcore.ops.activations import softmax
 from tfcore.precision import statistics_dtype
@@ -20,7 +21,7 @@ def evaluate(
     *,
     classes: int,
     batch_size: int,
-    penalty: Penalty = lambda: None,
+    penalty: Penalty = no_penalty,
     pixel_scale: float = 255.0,
 ) -> dict[str, float]:
     """Return mean loss, accuracy and, where there are more than 5 classes, top-5 accuracy of `model` over a split."""

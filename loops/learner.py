@@ -13,12 +13,14 @@ from loops.devices.distribution import ONE_DEVICE, Devices
 from loops.devices.feed import Feed
 from loops.health.compilation import refusal_of_xla
 from loops.health.diagnostics import Diagnostics
+from loops.objective import Objective
 from loops.recipes.recipe import Recipe
 from loops.run import checkpoint
-from loops.run.restore import LAYERS, fresh_model
+from loops.run.restore import AVERAGE, LAYERS, fresh_model
 from loops.run.resume import Progress
-from loops.steps import Metrics, Step, make_evaluation_step, make_train_step, measure_modes, repeated
+from loops.steps import Average, Metrics, Step, make_evaluation_step, make_train_step, measure_modes, repeated
 from tfcore import random
+from tfcore.layers.mixing import Mixing, MixingConfig
 from tfcore.module import Module
 from tfcore.optimizers.optimizer import Optimizer, make_optimizer
 from tfcore.precision import POLICIES, UNSCALED, LossScale
@@ -60,13 +62,22 @@ class Learner:
             self.metrics, self.val_metrics = Metrics(recipe.top_k), Metrics(recipe.top_k)
             self.loss_scale = LossScale() if POLICIES[recipe.precision].scaled else UNSCALED
             self.diagnostics = Diagnostics(self.model) if recipe.diagnostics else None
-        self.penalty = functools.partial(recipe.penalty, self.model)
+            self.average = None
+            if recipe.average_decay is not None:
+                self.average = Average(fresh_model(recipe, dataset.sizes), recipe.average_decay)
+        self.objective = Objective(
+            pixel_scale=recipe.pixel_scale,
+            mixing=Mixing(recipe.mixing) if recipe.mixing != MixingConfig() else None,
+            label_smoothing=recipe.label_smoothing,
+            penalty=functools.partial(recipe.penalty, self.model),
+        )
         parts = {
             "model": self.model,
             "optimizer": self.optimizer,
             "metrics": self.metrics,
             "loss_scale": self.loss_scale,
             "diagnostics": self.diagnostics,
+            AVERAGE: None if self.average is None else self.average.model,
         }
         self.parts = {name: module for name, module in parts.items() if module is not None}
 
@@ -78,20 +89,25 @@ class Learner:
             self.metrics,
             key=random.fold_in(random.make_key(self.recipe.seed), LAYERS),
             loss_scale=self.loss_scale,
-            penalty=self.penalty,
+            objective=self.objective,
+            average=self.average,
             diagnostics=self.diagnostics,
-            pixel_scale=self.recipe.pixel_scale,
             xla=xla,
             shapes=shapes,
             devices=self.devices,
         )
 
+    @property
+    def evaluated(self) -> Module:
+        """What is evaluated, and kept as the best: the average of the weights where there is one, else the model."""
+        return self.model if self.average is None else self.average.model
+
     def evaluation_step(self, *, xla: bool) -> Step:
         """Return the evaluation step, which adds to `val_metrics`."""
         return make_evaluation_step(
-            self.model,
+            self.evaluated,
             self.val_metrics,
-            penalty=self.penalty,
+            penalty=functools.partial(self.recipe.penalty, self.evaluated),
             pixel_scale=self.recipe.pixel_scale,
             xla=xla,
             devices=self.devices,

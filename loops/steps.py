@@ -6,6 +6,7 @@ same with the sum (`loops/devices/distribution.py`).
 """
 
 import contextlib
+import dataclasses
 import functools
 import math
 import statistics
@@ -17,16 +18,17 @@ import tensorflow as tf
 
 from loops.devices.distribution import ONE_DEVICE, Devices
 from loops.health.diagnostics import Diagnostics
+from loops.objective import OBJECTIVE, Objective, Penalty, no_penalty, to_floats, with_penalty
 from tfcore import random
 from tfcore.context import for_xla, part_of_mean
 from tfcore.layers.normalization import BatchNorm
 from tfcore.module import Module
 from tfcore.ops.losses import accuracy, cross_entropy_from_logits, top_k_accuracy
+from tfcore.optimizers.average import update_average
 from tfcore.optimizers.optimizer import Optimizer
 from tfcore.precision import UNSCALED, Unscaled, all_finite, statistics_dtype
 
 Step = Any  # a tf.function; on several devices, or for several steps in a call, a function around one
-Penalty = Callable[[], tf.Tensor | None]  # of the weights, (); None: nothing to add
 
 
 class Metrics(Module):
@@ -83,6 +85,14 @@ class Part(NamedTuple):
     kept: dict[str, tf.Tensor]  # what the loss scale keeps of the running statistics
 
 
+@dataclasses.dataclass(frozen=True)
+class Average:
+    """The exponential moving average of the weights: a second model of the same kind, and the decay."""
+
+    model: Module
+    decay: float
+
+
 def make_train_step(
     model: Module,
     optimizer: Optimizer,
@@ -90,16 +100,14 @@ def make_train_step(
     *,
     key: tf.Tensor,
     loss_scale: Unscaled = UNSCALED,
-    penalty: Penalty = lambda: None,
+    objective: Objective = OBJECTIVE,
+    average: Average | None = None,
     diagnostics: Diagnostics | None = None,
-    pixel_scale: float = 255.0,
     xla: bool = False,
     shapes: int = 2,
     devices: Devices = ONE_DEVICE,
 ) -> Step:
     """Return step(inputs, labels, number): one update of `model` in place.
-
-    penalty() is added to the loss, and to the loss that `metrics` report, as Keras does with its regularizers.
 
     inputs (B, ...) as stored (see `to_floats`), labels (B,), number () int64: the step's place in the run, folded into
     `key` for the random layers. Traced once for each of at most `shapes` batch shapes. With `devices`, inputs are what
@@ -114,9 +122,7 @@ def make_train_step(
         kept = loss_scale.keep(running)
         with _traced_for(xla):
             with tf.GradientTape() as tape:
-                logits = model(to_floats(inputs, pixel_scale), training=True, key=random.fold_in(key, number))
-                logits = tf.cast(logits, statistics_dtype(logits.dtype))  # (B, classes)
-                losses = _add(penalty(), cross_entropy_from_logits(labels, logits))  # (B,)
+                losses, logits = objective.losses(model, inputs, labels, random.fold_in(key, number))  # (B,)
                 loss = loss_scale.scaled(part_of_mean(tf.reduce_mean(losses)))  # ()
             # Zeros for a variable that the loss does not depend on, such as those of a branch that is skipped.
             zero = tf.UnconnectedGradients.ZERO
@@ -128,9 +134,12 @@ def make_train_step(
         if diagnostics is not None:
             diagnostics.update(gradients)
         finite = all_finite({**gradients, "loss": part.loss})
-        optimizer.apply(gradients, condition=loss_scale.condition(finite))
+        condition = loss_scale.condition(finite)
+        optimizer.apply(gradients, condition=condition)
         metrics.add(loss_scale.counted(part.sums))
         loss_scale.put_back(running, part.kept, finite)
+        if average is not None:  # last: of the running statistics as they stay
+            update_average(average.model, model, decay=average.decay, updates=optimizer.iterations, condition=condition)
         return loss_scale.update(finite)
 
     return devices.step(compute, update, _trace_guard("train step", shapes), moved=running, xla=xla)
@@ -140,7 +149,7 @@ def make_evaluation_step(
     model: Module,
     metrics: Metrics,
     *,
-    penalty: Penalty = lambda: None,
+    penalty: Penalty = no_penalty,
     pixel_scale: float = 255.0,
     xla: bool = False,
     devices: Devices = ONE_DEVICE,
@@ -154,7 +163,7 @@ def make_evaluation_step(
         with _traced_for(xla):
             logits = model(to_floats(inputs, pixel_scale), training=False)  # (B, classes)
         logits = tf.cast(logits, statistics_dtype(logits.dtype))
-        return metrics.sums(labels, logits, _add(penalty(), cross_entropy_from_logits(labels, logits)))
+        return metrics.sums(labels, logits, with_penalty(penalty(), cross_entropy_from_logits(labels, logits)))
 
     def update(sums: dict[str, tf.Tensor]) -> tf.Tensor:
         metrics.add(sums)
@@ -207,15 +216,6 @@ def _running_statistics(model: Module) -> dict[str, tf.Variable]:
 
 def _traced_for(xla: bool) -> contextlib.AbstractContextManager:
     return for_xla() if xla else contextlib.nullcontext()
-
-
-def _add(penalty: tf.Tensor | None, losses: tf.Tensor) -> tf.Tensor:
-    return losses if penalty is None else losses + tf.cast(penalty, losses.dtype)
-
-
-def to_floats(inputs: tf.Tensor, pixel_scale: float) -> tf.Tensor:
-    """uint8 pixels -> float32 pixels / pixel_scale (255 for models of [0, 1], 1 for 0 .. 255); floats as they are."""
-    return tf.cast(inputs, tf.float32) / pixel_scale if inputs.dtype == tf.uint8 else inputs
 
 
 def measure_modes(steps: dict[str, Step], batch: tuple[tf.Tensor, tf.Tensor], repeats: int = 5) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The outer loop, eager, to be read from top to bottom: what happens to a model from its seed to its summary."""
 
+import functools
 import json
 import math
 import zlib
@@ -15,6 +16,7 @@ from loops.evaluation import evaluate
 from loops.health.numerics import Watch
 from loops.learner import Learner, Mode, make_controls
 from loops.run import checkpoint, disk, runs
+from loops.run.restore import restore_weights
 from loops.run.resume import Start, changes, check_fingerprint, find_start, fingerprint, record
 from loops.run.runs import Run, sole_owner
 from loops.run.signals import Asked, interruption
@@ -282,20 +284,20 @@ def summarize(state: TrainingState, dataset: Dataset, report: Report) -> dict:
         "last": history[-1],
         "best": next(row for row in history if row["epoch"] == state.controls.best.best_epoch),
     }
-    if not recipe.validation or not learner.devices.is_chief:
+    if not recipe.validation or recipe.hold_test or not learner.devices.is_chief:
         return summary
     # The test split was never looked at: once, now.
     try:
-        checkpoint.restore({"model": learner.model}, checkpoint.load(run.best)[0], run.best)
+        restore_weights(recipe, learner.evaluated, checkpoint.load(run.best)[0], run.best)
     except checkpoint.CheckpointError as error:
         report(f"warning: the test split stays unseen, for the best epoch's weights are lost: {error}")
         return summary
     summary["test"] = evaluate(
-        learner.model,
+        learner.evaluated,
         dataset.test,
         classes=dataset.sizes.classes,
         batch_size=recipe.batch_size,
-        penalty=learner.penalty,
+        penalty=functools.partial(recipe.penalty, learner.evaluated),
         pixel_scale=recipe.pixel_scale,
     )
     return summary

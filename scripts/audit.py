@@ -40,9 +40,9 @@ def main(arguments) -> int:
     from loops import data, recipes
     from loops.data.pipeline import evaluation_batches, first, train_batches
     from loops.learner import splits
+    from loops.objective import to_floats
     from loops.run.restore import fresh_model, restored_model
     from loops.run.runs import Run
-    from loops.steps import to_floats
     from tfcore import random
     from tfcore.inspect.audit.audit import audit, intervene
     from tfcore.inspect.pages.audit_report import audit_html, audit_text

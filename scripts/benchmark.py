@@ -33,7 +33,7 @@ from tfcore.inspect.profile.roofline import measure_ceilings
 print(json.dumps(measure_ceilings(sys.argv[1:]).to_json()))
 """
 # Batch sizes of `all`, where the published ones take minutes a turn on a small machine.
-SMALLER = {"vit_cifar100": "32", "perceiver_cifar100": "4", "transformer_forda": "8"}
+SMALLER = {"vit_cifar100": "128", "perceiver_cifar100": "16", "transformer_forda": "8"}
 TURN = 1.0  # seconds that a contender runs before the next one's turn, one step at least
 TURNS = {"recipe": 9, "kind": 5}
 

@@ -158,7 +158,7 @@ def report_invariance(arguments, step) -> int:
     """Print, call by call, how far an example's output depends on its batch."""
     import dataclasses
 
-    from loops.steps import to_floats
+    from loops.objective import to_floats
     from tfcore.inspect.numerics.batch_invariance import PLACES, batch_invariance
 
     inputs = to_floats(step.inputs, step.recipe.pixel_scale)

@@ -51,7 +51,7 @@ def parser() -> command_line.Parser:
 def main(arguments) -> int:
     import tensorflow as tf
 
-    from loops.steps import to_floats
+    from loops.objective import to_floats
     from parts.walks import Subject, kernel_times
     from tfcore.inspect.pages.walk_page import walk_html
     from tfcore.inspect.pages.walk_report import walk_text

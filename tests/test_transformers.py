@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from loops import recipes
+from loops.objective import Objective
 from loops.steps import Metrics, make_train_step
 from tests.catalog.models import WITHOUT_EFFECT
 from tests.support.build import build
@@ -52,7 +53,7 @@ def test_the_whole_train_step_compiles_with_xla(kind, sizes, augmentation, dtype
     model = build(kind, **sizes, augmentation=augmentation, key=KEY, dtype=dtype)
     metrics = Metrics(top_k=5)
     optimizer = build(Lamb, model.named_trainable_variables(), weight_decay=1e-4)
-    step = make_train_step(model, optimizer, metrics, key=KEY, pixel_scale=1.0, xla=True)
+    step = make_train_step(model, optimizer, metrics, key=KEY, objective=Objective(pixel_scale=1.0), xla=True)
     before = {path: variable.numpy() for path, variable in model.named_trainable_variables().items()}
     step(IMAGES, tf.constant([0, 3, 6]), tf.constant(0, tf.int64))
     assert np.isfinite(metrics.result()["loss"])

@@ -12,12 +12,10 @@ from loops.learner import Learner
 from loops.recipes.recipe import Recipe
 from loops.run.restore import LAYERS
 from loops.run.runs import device
-from loops.steps import to_floats
 from tfcore import random
 from tfcore.inspect.numerics import divergence
 from tfcore.inspect.numerics.recording import Computation, Mark, Record, marked, record
-from tfcore.ops.losses import cross_entropy_from_logits
-from tfcore.precision import POLICIES, statistics_dtype
+from tfcore.precision import POLICIES
 
 # Fields that change how a step is computed and not what. Augmentation is none: "fused" interpolates pixels once where
 # "chain" does so after each transform, and the images differ by as much as 0.67 of their largest number.
@@ -83,12 +81,9 @@ class Step:
 
         def run(mark: Mark) -> tf.Tensor:
             with marked(self.model, mark):
-                inputs = to_floats(self.inputs, self.recipe.pixel_scale)
-                logits = self.model(inputs, training=True, key=random.fold_in(self.key, number))
-            logits = tf.cast(logits, statistics_dtype(logits.dtype))
-            loss = tf.reduce_mean(cross_entropy_from_logits(self.labels, logits))
-            penalty = self.learner.penalty()
-            return loss if penalty is None else loss + tf.cast(penalty, loss.dtype)
+                key = random.fold_in(self.key, number)
+                losses, _ = self.learner.objective.losses(self.model, self.inputs, self.labels, key)
+            return tf.reduce_mean(losses)
 
         optimizer = {f"optimizer/{path}": v for path, v in self.learner.optimizer.named_variables().items()}
         state = {path: v for path, v in optimizer.items() if v.dtype.is_floating and "learning_rate" not in path}

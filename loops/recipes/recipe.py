@@ -1,6 +1,6 @@
-"""A recipe says everything about a run: the model's config, the optimizer's, and the run's own fields.
+"""A recipe says everything about a run: the configs of model, optimizer and mixing, and the run's own fields.
 
-For people it is flat: `--set FIELD=VALUE` and recipe.json name a field of any of the three, and `optimizer` is a name.
+For people it is flat: `--set FIELD=VALUE` and recipe.json name a field of any of them, and `optimizer` is a name.
 """
 
 import dataclasses
@@ -19,7 +19,9 @@ from loops.data.dataset import Sizes
 from loops.data.repair import STRICT, Repair
 from loops.run import disk
 from tfcore.config import Config
+from tfcore.layers.mixing import MixingConfig
 from tfcore.module import Module
+from tfcore.optimizers.average import check_average_decay
 from tfcore.optimizers.config import OptimizerConfig, changed_to, users_of
 from tfcore.precision import POLICIES
 
@@ -40,6 +42,7 @@ class Recipe:
     name: str
     model: Config
     optimizer: OptimizerConfig
+    mixing: MixingConfig = dataclasses.field(default_factory=MixingConfig)
     dataset: str
     data: str = "auto"  # auto (cache or download), sample, or a folder
     epochs: int
@@ -49,6 +52,9 @@ class Recipe:
     shuffle_split: bool = False  # put the train set in an order of the seed's before its last part is held out
     train_examples: int | None = None  # use the first of the train set only
     pixel_scale: float = 255.0  # the model's images are uint8 pixels divided by this
+    label_smoothing: float = 0.0  # of the training's loss alone
+    average_decay: float | None = None  # of the average of the weights, which is evaluated and kept as the best
+    hold_test: bool = False  # leave the test split unseen: evaluate.py looks at it, and writes down that it did
     top_k: int | None = None  # report how often the label is among the k highest scores
     schedule: str = "constant"  # or cosine, to zero over the whole run
     warmup_steps: int = 0  # of the cosine
@@ -92,6 +98,13 @@ class Recipe:
             raise ValueError("plateau_patience and schedule cosine both set the learning rate: choose one of them")
         if self.plateau_patience is None and self.plateau_factor != type(self).plateau_factor:
             raise ValueError(f"plateau_factor {self.plateau_factor} is for plateau_patience: set that, or leave it out")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and below 1, such as 0.1, got {self.label_smoothing}")
+        if self.average_decay is not None:
+            check_average_decay(self.average_decay)
+        if self.hold_test and not self.validation:
+            raise ValueError("hold_test leaves the test split unseen, and something must validate: set validation=0.1")
+        self._check_mixing()
         for name, known in (
             ("precision", POLICIES),
             ("xla", XLA_MODES),
@@ -107,6 +120,15 @@ class Recipe:
         if self.data not in ("auto", "sample"):
             # Absolute, so that a run's recipe still finds its data from another working directory.
             object.__setattr__(self, "data", str(disk.expanded(Path(self.data)).absolute()))
+
+    def _check_mixing(self) -> None:
+        if self.datasets is None and self.mixing.needs_images:
+            raise ValueError("crop_padding, mirror, cutout and cutmix_alpha are for images, and these are series")
+        if self.mixing.mixes and self.devices * self.workers > 1:
+            raise ValueError(
+                "mixup_alpha and cutmix_alpha pair the examples of a batch, which several devices divide: leave them "
+                "at 0, or train on one device"
+            )
 
     @property
     def repair(self) -> Repair:
@@ -135,10 +157,10 @@ class Recipe:
         return POLICIES[self.precision].compute
 
     def to_json(self) -> dict:
-        """Return all fields as JSON values, flat: the run's, the optimizer's, the model's."""
+        """Return all fields as JSON values, flat: the run's, the optimizer's, those of mixing, the model's."""
         own = {name: getattr(self, name) for name in _own_fields(self)}
         optimizer = {"optimizer": self.optimizer.name, **dataclasses.asdict(self.optimizer)}
-        return {**own, **optimizer, **dataclasses.asdict(self.model)}
+        return {**own, **optimizer, **dataclasses.asdict(self.mixing), **dataclasses.asdict(self.model)}
 
     def changed(self, settings: Iterable[tuple[str, str]]) -> Self:
         """Return a copy with fields set from text, as `--set FIELD=VALUE` gives them.
@@ -151,7 +173,7 @@ class Recipe:
         """
         texts = dict(settings)
         optimizer = changed_to(texts.pop("optimizer", self.optimizer.name), self.optimizer)
-        kinds = {"": _own_fields(self), "model": _fields(self.model), "optimizer": _fields(optimizer)}
+        kinds = _fields_by_part(self, optimizer)
         values: dict[str, dict[str, typing.Any]] = {part: {} for part in kinds}
         for field, text in texts.items():
             part = next((part for part, known in kinds.items() if field in known), None)
@@ -164,12 +186,7 @@ class Recipe:
                 known = [name for part in kinds.values() for name in part if name != "name"]
                 raise ValueError(f"unknown field {field!r} of {self.name}{nearest(field, known)}")
             values[part][field] = _parse(field, text, kinds[part][field])
-        return dataclasses.replace(
-            self,
-            **values[""],
-            model=dataclasses.replace(self.model, **values["model"]),
-            optimizer=dataclasses.replace(optimizer, **values["optimizer"]),
-        )
+        return self._replaced(optimizer, values)
 
     def from_json(self, values: dict) -> Self:
         """Return a copy with the fields of a run's recipe.json (the inverse of `to_json`).
@@ -179,24 +196,35 @@ class Recipe:
         """
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         optimizer = changed_to(values.pop("optimizer", self.optimizer.name), self.optimizer)
-        known = {"": _own_fields(self), "model": _fields(self.model), "optimizer": _fields(optimizer)}
+        known = _fields_by_part(self, optimizer)
         # Earlier versions wrote the fields of all optimizers, of which those of the others did nothing.
         unknown = [name for name in values if not any(name in part for part in known.values()) and not users_of(name)]
         if unknown:
             raise ValueError(
                 f"the run's recipe has fields that this version does not know: {', '.join(sorted(unknown))}"
             )
-        own, model, its = ({name: values[name] for name in part if name in values} for part in known.values())
+        chosen = {part: {name: values[name] for name in fields if name in values} for part, fields in known.items()}
+        return self._replaced(optimizer, chosen)
+
+    def _replaced(self, optimizer: OptimizerConfig, values: dict[str, dict[str, typing.Any]]) -> Self:
+        """A copy with other values in each of its parts, its own under the empty name."""
         return dataclasses.replace(
             self,
-            **own,
-            model=dataclasses.replace(self.model, **model),
-            optimizer=dataclasses.replace(optimizer, **its),
+            **values[""],
+            model=dataclasses.replace(self.model, **values["model"]),
+            optimizer=dataclasses.replace(optimizer, **values["optimizer"]),
+            mixing=dataclasses.replace(self.mixing, **values["mixing"]),
         )
 
 
+def _fields_by_part(recipe: Recipe, optimizer: OptimizerConfig) -> dict[str, dict[str, object]]:
+    """The fields of a recipe's parts and their types; its own under the empty name. A new part comes in here."""
+    parts = {"model": recipe.model, "optimizer": optimizer, "mixing": recipe.mixing}
+    return {"": _own_fields(recipe), **{name: _fields(part) for name, part in parts.items()}}
+
+
 def _own_fields(recipe: Recipe) -> dict[str, object]:
-    return {name: kind for name, kind in _fields(recipe).items() if name not in ("model", "optimizer")}
+    return {name: kind for name, kind in _fields(recipe).items() if name not in ("model", "optimizer", "mixing")}
 
 
 def _fields(part: typing.Any) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from loops import data
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
@@ -12,6 +14,7 @@ from tfcore.module import Module
 
 # Sites of a run's key: one for the starting weights, one for the random layers.
 WEIGHTS, LAYERS = 0, 1
+AVERAGE = "average"  # the part of a checkpoint that holds the average of the weights
 
 
 def sizes_of(recipe: Recipe, run: Run | None = None) -> Sizes:
@@ -36,6 +39,8 @@ def fresh_model(recipe: Recipe, sizes: Sizes) -> Module:
 def restored_model(run: Run, path: Path | None = None) -> Module:
     """Return the run's model with the weights of the checkpoint `path`, by default those of its best epoch.
 
+    Of a recipe that averages its weights these are the average, which was validated.
+
     Raises:
         ValueError: if the training never began.
         CheckpointError: for a checkpoint that is missing, damaged or of another model.
@@ -49,5 +54,14 @@ def restored_model(run: Run, path: Path | None = None) -> Module:
         )
     arrays, _ = checkpoint.load(path)
     model = fresh_model(run.recipe, sizes)
-    checkpoint.restore({"model": model}, arrays, path)
+    restore_weights(run.recipe, model, arrays, path)
     return model
+
+
+def restore_weights(recipe: Recipe, model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Give a model the weights of a checkpoint that are evaluated: the average where the recipe keeps one.
+
+    Raises:
+        CheckpointError: for a checkpoint of another model.
+    """
+    checkpoint.restore({"model" if recipe.average_decay is None else AVERAGE: model}, arrays, path)

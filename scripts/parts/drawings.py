@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from loops.data.cifar import LAYOUTS
 from loops.data.dataset import Dataset
 from loops.learner import splits
+from loops.objective import to_floats
 from loops.recipes.recipe import Recipe
 from loops.run.restore import fresh_model, restored_model, sizes_of
 from loops.run.runs import Run
-from loops.steps import to_floats
 from tfcore.inspect.figures import attention_figures, figures
 from tfcore.inspect.graph.attention_weights import attention_maps
 from tfcore.layers.attention import Attention, MultiHeadAttention

@@ -216,6 +216,23 @@ def _losses() -> list[Entry]:
 
         return Case(losses.cross_entropy_from_logits, theirs, (labels, 30 * random_array((11, 7), dtype)))
 
+    def smoothed(dtype):
+        """Labels of examples that are mixed, and smoothed, as targets of Keras's loss."""
+        shares = np.random.default_rng(2).random(11).astype(dtype.as_numpy_dtype)
+
+        def ours(logits, shares):
+            targets = losses.targets_of(labels, 7, label_smoothing=0.25, shares=shares)
+            return losses.cross_entropy_of_targets(targets, logits)
+
+        def theirs(logits, shares):
+            hot = tf.one_hot(labels, 7, dtype=dtype)
+            mixed = keras.layers.MixUp(dtype=dtype.name).transform_labels(
+                hot, {"mix_weight": shares, "permutation_order": tf.range(10, -1, -1)}
+            )
+            return keras.losses.categorical_crossentropy(mixed, logits, from_logits=True, label_smoothing=0.25)
+
+        return Case(ours, theirs, (random_array((11, 7), dtype), shares))
+
     def accuracy(dtype):
         theirs = keras.metrics.sparse_categorical_accuracy
         return Case(losses.accuracy, theirs, (labels, _tied_scores(dtype)), differentiable=False)
@@ -244,6 +261,7 @@ def _losses() -> list[Entry]:
         Entry("ops.l1_penalty", (losses.l1_penalty,), penalty(losses.l1_penalty, keras.regularizers.L1)),
         Entry("ops.l2_penalty", (losses.l2_penalty,), penalty(losses.l2_penalty, keras.regularizers.L2)),
         Entry("ops.cross_entropy_from_logits", (losses.cross_entropy_from_logits,), from_logits),
+        Entry("ops.targets_of", (losses.targets_of, losses.cross_entropy_of_targets), smoothed),
         Entry("ops.accuracy", (losses.accuracy,), accuracy),
         Entry("ops.top_k_accuracy k 3", (losses.top_k_accuracy,), top_k),
     ]

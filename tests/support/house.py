@@ -48,7 +48,8 @@ ORDER = (
     ("loops.data",),
     ("loops.data_audit", "loops.recipes"),
     ("loops.devices", "loops.run"),
-    ("loops.steps", "loops.health.numerics"),
+    ("loops.objective", "loops.health.numerics"),
+    ("loops.steps",),
     ("loops.evaluation", "loops.learner"),
     ("loops.state",),
     (

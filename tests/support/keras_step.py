@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from loops import recipes
 from loops.made_up import made_up_dataset, made_up_step
+from loops.objective import to_floats
 from loops.recipes.recipe import Recipe
-from loops.steps import to_floats
 from tests.catalog.published import published
 from tfcore.inspect.profile.comparison import Form, comparison_text
 from tfcore.inspect.profile.compiler import inspect_step

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from tfcore.ops.activations import log_softmax
+from tfcore.ops.mixing import blend
 from tfcore.precision import statistics_dtype
 
 
@@ -19,6 +20,36 @@ def cross_entropy_from_logits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor
     log_probabilities = log_softmax(logits)  # (B, classes)
     chosen = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)  # (B, classes)
     return -tf.reduce_sum(tf.where(chosen, log_probabilities, 0.0), axis=-1)  # (B,)
+
+
+def targets_of(
+    labels: tf.Tensor, classes: int, *, label_smoothing: float = 0.0, shares: tf.Tensor | None = None
+) -> tf.Tensor:
+    """The distribution over the classes that stands for each label: (B,), shares (B,) -> (B, classes).
+
+        (1 − ε) · q + ε / classes        q = w · onehot(label) + (1 − w) · onehot(partner's label)
+
+    with ε = `label_smoothing` (Szegedy et al. 2016, arXiv 1512.00567, section 7) and the shares w by which examples are
+    mixed with their partners (`tfcore.ops.mixing.blend`); without them q is the label's alone.
+
+    Raises:
+        ValueError: for a label smoothing outside [0, 1).
+    """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be at least 0 and below 1, such as 0.1, got {label_smoothing}")
+    targets = tf.one_hot(labels, classes, dtype=tf.float32 if shares is None else shares.dtype)  # (B, classes)
+    if shares is not None:
+        targets = blend(targets, shares[:, None])
+    return (1.0 - label_smoothing) * targets + label_smoothing / classes
+
+
+def cross_entropy_of_targets(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """−Σ_k targets[k] · log softmax(logits)[k]: (B, classes), (B, classes) -> (B,).
+
+    A class whose target is 0 adds 0, though its logarithm may be −∞.
+    """
+    terms = tf.where(targets > 0, tf.cast(targets, logits.dtype) * log_softmax(logits), 0.0)  # (B, classes)
+    return -tf.reduce_sum(terms, axis=-1)  # (B,)
 
 
 def accuracy(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:

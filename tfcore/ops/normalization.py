@@ -28,7 +28,7 @@ def batch_norm(
     return x * scale + (beta - mean * scale)  # (..., C)
 
 
-def moving_average(average: tf.Tensor, value: tf.Tensor, momentum: float) -> tf.Tensor:
+def moving_average(average: tf.Tensor, value: tf.Tensor, momentum: float | tf.Tensor) -> tf.Tensor:
     """momentum · average + (1 − momentum) · value, the running statistics that inference uses."""
     return average * momentum + value * (1.0 - momentum)
 
