@@ -14,7 +14,7 @@ import statistics
 from parts import benchmark_operations as operations
 from parts import benchmark_processes as processes
 from parts import command_line
-from parts.benchmark_markdown import PRECISIONS, markdown, measured
+from parts.benchmark_markdown import markdown, measured
 from tfcore.inspect.profile.ratios import ratios, spread
 
 EXAMPLES = """\
@@ -23,7 +23,7 @@ EXAMPLES = """\
   python scripts/benchmark.py transformer_forda --set constant_branches=skip
   python scripts/benchmark.py vit_cifar100 --against keras --batch-size 32 --augmentation both
   python scripts/benchmark.py inn_cifar10 --against keras --precision mixed_bfloat16
-  python scripts/benchmark.py all --against keras --precision both --markdown loops/recipes/results/speed/benchmark.md
+  python scripts/benchmark.py all --against keras --precision both --markdown speed.md
   python scripts/benchmark.py all --against keras --flops       each at its published batch size, or what fits two cores
   python scripts/benchmark.py --kind attention --against keras --figure attention.png       one layer over its sizes
 """
@@ -36,6 +36,7 @@ print(json.dumps(measure_ceilings(sys.argv[1:]).to_json()))
 SMALLER = {"vit_cifar100": "128", "perceiver_cifar100": "16", "transformer_forda": "8"}
 TURN = 1.0  # seconds that a contender runs before the next one's turn, one step at least
 TURNS = {"recipe": 9, "kind": 5}
+PRECISIONS = ("float32", "mixed_bfloat16")  # of --precision both
 
 
 @dataclasses.dataclass(frozen=True)

@@ -189,19 +189,20 @@ def test_one_table_of_both_precisions_with_the_cross_ratio():
     def entry(precision, ours, keras, **more):
         found = {"recipe": "inn_cifar10", "variant": "ours", "batch_size": 256, "precision": precision, **more}
         times = {"ours_ms": ours, "keras_ms": keras, "ratio": keras / ours, "low": keras / ours - 0.1}
+        found |= {"ours_xla": "off", "keras_xla": "on"}
         return {**found, **times, "high": keras / ours + 0.1, "ours_peak_mb": 700.0, "keras_peak_mb": 1001.0}
 
     both = [entry("float32", 20.0, 60.0), entry("mixed_bfloat16", 15.0, 75.0)]
     alone = [entry("float32", 10.0, 12.0, recipe="vit_cifar100", batch_size=4, augmentation="none")]
     text = markdown(both + alone, "Measured now.")
-    assert text.startswith("Measured now.\n\n| step | float32: ours / Keras, ms |") and text.endswith(" |\n")
+    assert text.startswith("Measured now.\n\n| step | float32: ours / Keras, ms (xla) |") and text.endswith(" |\n")
     header, rule, row, last = text.splitlines()[2:]
     assert len({line.count("|") for line in (header, rule, row, last)}) == 1
     assert row.startswith(
-        "| inn_cifar10, batch 256 | 20.0 / 60.0 | **3.00** (2.90 .. 3.10) | 700 / 1,001 | 15.0 / 75.0"
+        "| `inn_cifar10`, 256 | 20 (off) / 60 (on) | **3.00** (2.90 .. 3.10) | 700 / 1,001 | 15 (off) / 75 (on)"
     )
     assert row.endswith("| 4.00 |")  # 60 / 15
-    assert last.startswith("| vit_cifar100, batch 4, without augmentation | 10.0 / 12.0 |") and last.endswith("|  |")
+    assert last.startswith("| `vit_cifar100`, 4, without augmentation | 10 (off) / 12 (on) |") and last.endswith("|  |")
     assert "cross" not in markdown(alone, "") and "bfloat16" not in markdown(alone, "")
 
 

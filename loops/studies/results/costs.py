@@ -1,38 +1,60 @@
 """Tables of times beside Keras, and of the distance from Keras's numbers."""
 
-from loops.studies.results.files import Table, quartiles, rows_of
+from loops.studies.results.files import Table, entries_of, quartiles, rows_of
+
+PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}  # and what a head calls them
 
 
 def train_steps() -> Table:
-    """The training step beside Keras's."""
-    heads = [
-        "",
-        "batch",
-        "ours, ms (xla)",
-        "Keras, ms (xla)",
-        "ratio",
-        "ceiling, ours / Keras",
-        "peak MB, ours / Keras",
+    """The training steps beside Keras's, in both precisions."""
+    return step_table(entries_of("speed/train-steps.json"))
+
+
+def step_table(entries: list[dict]) -> Table:
+    """Return a row for each step that `benchmark.py --against keras --json` has timed, its precisions side by side.
+
+    The last column is ours in mixed_bfloat16 over Keras in float32, what most people run. Its medians come from two
+    races, so that it is rougher than the ratios beside it.
+    """
+    rows: dict[tuple, dict[str, dict]] = {}
+    for entry in entries:
+        step = (entry["recipe"], entry["variant"], entry["batch_size"], entry.get("augmentation", ""))
+        rows.setdefault(step, {})[entry["precision"]] = entry
+    shown = [name for name in PRECISIONS if any(name in row for row in rows.values())]
+    columns = ("ours / Keras, ms (xla)", "ratio", "peak MB")
+    heads = ["step", *(f"{PRECISIONS[name]}: {column}" for name in shown for column in columns)]
+    crossed = len(shown) == len(PRECISIONS)
+    table = [heads + ["ours bfloat16 / Keras float32"] * crossed]
+    for step, row in rows.items():
+        cells = [_title(*step)]
+        for name in shown:
+            cells += _cells(row[name]) if name in row else ["", "", ""]
+        if crossed:
+            whole, half = (row.get(name) for name in PRECISIONS)
+            cells.append(f"{whole['keras_ms'] / half['ours_ms']:.2f}" if whole and half else "")
+        table.append(cells)
+    return table
+
+
+def _title(recipe: str, variant: str, batch_size: int, augmentation: str) -> str:
+    parts = [f"`{recipe}`, {batch_size:,}"]
+    parts += ["without augmentation"] if augmentation == "none" else []
+    parts += [f"`{variant}`"] if variant != "ours" else []
+    return ", ".join(parts)
+
+
+def _cells(entry: dict) -> list[str]:
+    ours, keras = (f"{_milliseconds(entry[f'{side}_ms'])} ({entry[f'{side}_xla']})" for side in ("ours", "keras"))
+    return [
+        f"{ours} / {keras}",
+        f"**{entry['ratio']:.2f}** {quartiles(*(f'{entry[end]:.2f}' for end in ('low', 'high')))}",
+        f"{entry['ours_peak_mb']:,.0f} / {entry['keras_peak_mb']:,.0f}",
     ]
-    rows = []
-    for row in rows_of("speed/train-steps.csv"):
-        ceiling = f"{row['ours_ceiling']} / {row['keras_ceiling']} %" if row["ours_ceiling"] else ""
-        rows.append(
-            [
-                f"`{row['recipe']}`" + (f", `{row['setting']}`" if row["setting"] else ""),
-                row["batch"],
-                f"{_milliseconds(row['ours_ms'])} ({row['ours_xla']})",
-                f"{_milliseconds(row['keras_ms'])} ({row['keras_xla']})",
-                f"{row['ratio']} {quartiles(row['low'], row['high'])}",
-                ceiling,
-                f"{int(row['ours_mb']):,} / {int(row['keras_mb']):,}",
-            ]
-        )
-    return [heads, *rows]
 
 
-def _milliseconds(text: str) -> str:
-    return f"{int(text):,}" if text.isdecimal() else text
+def _milliseconds(ms: float) -> str:
+    """Three digits, or all of the whole number."""
+    return f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
 def dead_branch() -> Table:

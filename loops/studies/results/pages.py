@@ -19,7 +19,7 @@ TABLES: dict[str, tuple[Callable[[], Table], str]] = {
     "seven-sets": (accuracy.seven_sets, "llll"),
     "cnn-published": (accuracy.cnn_published, "lllll"),
     "cnn-explained": (accuracy.cnn_explained, "lllll"),
-    "train-steps": (costs.train_steps, "lrrrlll"),
+    "train-steps": (costs.train_steps, "lrlrrlrr"),
     "dead-branch": (costs.dead_branch, "lrrl"),
     "parity": (costs.parity, "lllll"),
     "numerics": (costs.numerics, "llllrr"),
