@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from loops.run.runs import Run
     from tfcore.module import Module
 
+LOOKS = "test.json"  # in the run folder of a recipe that holds its test split back
 EXAMPLES = """\
   python scripts/evaluate.py runs/inn_cifar10
   python scripts/evaluate.py runs/inn_cifar10 --checkpoint last --data ~/data
+  python scripts/evaluate.py runs/inn_cifar10_best --split validation --tta mirror
   python scripts/evaluate.py runs/inn_cifar10 --predict cat.png dog.jpg --top 3
   python scripts/evaluate.py runs/transformer_forda --predict engine.tsv     a class for each line
   python scripts/evaluate.py runs/inn_cifar10 --export served/inn             tf.saved_model.load("served/inn")(images)
@@ -25,6 +27,18 @@ def parser() -> command_line.Parser:
     parser.add_argument("--data", metavar="auto|sample|DIR", help="other data than the run was trained on")
     parser.add_argument(
         "--checkpoint", choices=("best", "last"), default="best", help="the best epoch's weights or the last's"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation"),
+        default="test",
+        help="which to evaluate (default test). A recipe with hold_test=true left its test split unseen: each look at "
+        "it is written into RUN/test.json",
+    )
+    parser.add_argument(
+        "--tta",
+        choices=("mirror", "shift"),
+        help="test-time augmentation: the mean over an image and its mirror image, or over both in three places",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -53,6 +67,8 @@ def main(arguments) -> int:
 
     if arguments.top < 1:
         raise ValueError(f"--top must be at least 1, got {arguments.top}")
+    if (arguments.tta or arguments.split == "validation") and (arguments.predict or arguments.export):
+        raise ValueError("--split and --tta are for metrics: leave them out with --predict or --export")
     run = Run.open(arguments.run)
     run.class_names()  # refuses a run that never began, before its missing weights do
     path = run.best
@@ -68,7 +84,7 @@ def main(arguments) -> int:
     elif arguments.predict:
         result, code = predicted(run, model, arguments.predict, arguments.top)
     else:
-        result = evaluated(run, model, arguments.data, path)
+        result = evaluated(run, model, arguments, path)
     command_line.write_json(arguments.json, result)
     return code
 
@@ -111,30 +127,55 @@ def predicted(run: "Run", model: "Module", files: list[Path], top: int) -> tuple
     return result, code
 
 
-def evaluated(run: "Run", model: "Module", source: str | None, path: Path) -> dict[str, float]:
-    """Compute and print the test metrics, on the run's data or those of `source`.
+def evaluated(run: "Run", model: "Module", arguments, path: Path) -> dict[str, float]:
+    """Compute and print the metrics of a split, on the run's data or those of `--data`.
 
     Raises:
-        ValueError: if the data are not of the kind that the run was trained on.
+        ValueError: if the data are not of the kind that the run was trained on; for a validation split that is none.
     """
     from loops import data
     from loops.evaluation import evaluate
+    from loops.learner import splits
+    from loops.views import MeanOfViews
 
-    recipe = run.recipe
-    dataset = data.of_recipe(recipe if source is None else recipe.changed([("data", source)]))
+    recipe, which = run.recipe, arguments.split
+    if which == "validation" and not recipe.validation:
+        raise ValueError(f"{run.folder}: its recipe holds no validation share out (validation=0): leave --split out")
+    dataset = data.of_recipe(recipe if arguments.data is None else recipe.changed([("data", arguments.data)]))
     run.check_data(dataset)
+    split = dataset.test if which == "test" else splits(recipe, dataset)[1]
+    look = {"checkpoint": path.name, "tta": arguments.tta}
+    if which == "test" and recipe.hold_test:
+        write_down(run, look)  # before the look: what cannot be written is not seen
     result = evaluate(
-        model,
-        dataset.test,
+        model if arguments.tta is None else MeanOfViews(model, arguments.tta),
+        split,
         classes=len(dataset.class_names),
         batch_size=recipe.batch_size,
         penalty=lambda: recipe.penalty(model),
         pixel_scale=recipe.pixel_scale,
     )
-    print(f"{recipe.name}, {path.name}, {len(dataset.test):,} test examples of {dataset.source}")
+    views = "" if arguments.tta is None else f", mean of views ({arguments.tta})"
+    print(f"{recipe.name}, {path.name}{views}, {len(split):,} {which} examples of {dataset.source}")
     for name, value in result.items():
         print(f"{name:16}{value:.4f}")
+    if which == "test" and recipe.hold_test:
+        looks = run.read_json(LOOKS)["looks"]
+        run.write_json(LOOKS, {"looks": [*looks[:-1], looks[-1] | result]})
     return result
+
+
+def write_down(run: "Run", look: dict) -> None:
+    """Add a look at the test split to the run's list, and say how many there have been."""
+    from datetime import datetime
+
+    looks = run.read_json(LOOKS)["looks"] if (run.folder / LOOKS).exists() else []
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    run.write_json(LOOKS, {"looks": [*looks, {"when": now, **look}]})
+    before = (
+        f"it was looked at {len(looks)} times before, first at {looks[0]['when']}" if looks else "for the first time"
+    )
+    print(f"the test split, {before}; written into {run.folder / LOOKS}")
 
 
 if __name__ == "__main__":

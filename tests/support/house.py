@@ -48,7 +48,7 @@ ORDER = (
     ("loops.data",),
     ("loops.data_audit", "loops.recipes"),
     ("loops.devices", "loops.run"),
-    ("loops.objective", "loops.health.numerics"),
+    ("loops.objective", "loops.views", "loops.health.numerics"),
     ("loops.steps",),
     ("loops.evaluation", "loops.learner"),
     ("loops.state",),
