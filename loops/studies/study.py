@@ -38,9 +38,10 @@ class Result:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end: all epochs, or early stopping; and, where a share of the train split chose
-        the epoch, a look at the test split, which needs that epoch's weights.
+        the epoch and the test split is not held back, a look at the test split, which needs that epoch's weights.
         """
-        return self.summary is not None and (not self.recipe.validation or "test" in self.summary)
+        looks = bool(self.recipe.validation) and not self.recipe.hold_test
+        return self.summary is not None and (not looks or "test" in self.summary)
 
 
 def plan(folder: Path, rows: dict[str, Recipe], seeds: Sequence[int]) -> list[PlannedRun]:
