@@ -37,8 +37,10 @@ class Module(tf.Module):
         return f"{type(self).__name__}({', '.join([f'{count:,} parameters', *shapes])}){inside}"
 
     def named_variables(self) -> dict[str, tf.Variable]:
-        """Return all variables by path."""
-        return dict(_walk(self, ""))
+        """Return all variables by path, in the order in which they are met; a shared one under its first path alone."""
+        paths: dict[int, str] = {}  # of a variable's id
+        variables = dict(_walk(self, ""))
+        return {path: v for path, v in variables.items() if paths.setdefault(id(v), path) == path}
 
     def named_trainable_variables(self) -> dict[str, tf.Variable]:
         """Return the variables that gradients update, by path."""

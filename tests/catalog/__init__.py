@@ -9,6 +9,7 @@ from tests.catalog import (
     attention,
     augmentation,
     layers,
+    metaformer,
     mixing,
     models,
     operations,
@@ -31,6 +32,7 @@ ENTRIES: dict[str, Entry] = {
         augmentation,
         mixing,
         models,
+        metaformer,
         timeseries,
         optimizers,
     )

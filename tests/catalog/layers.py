@@ -5,13 +5,14 @@ import numpy as np
 import tensorflow as tf
 
 from tests.catalog.entry import Case, Entry, random_array
-from tests.catalog.twins import KerasInvolution, pair_variables
+from tests.catalog.twins import KerasInvolution, KerasMeanInvolution, pair_variables
 from tfcore import random
-from tfcore.layers.conv import Conv2D
+from tfcore.layers.conv import Conv2D, DepthwiseConv2D
 from tfcore.layers.dense import Dense
 from tfcore.layers.dropout import Dropout
 from tfcore.layers.involution import Involution
 from tfcore.layers.normalization import BatchNorm
+from tfcore.layers.stochastic_depth import StochasticDepth
 from tfcore.module import Module
 from tfcore.ops.involution import FORMULATIONS
 
@@ -33,9 +34,10 @@ def _case(layer: Module, twin: keras.Layer, x: np.ndarray, without_effect: tuple
     return Case(lambda x: layer(x, **call), lambda x: twin(x, **call), (x,), list(pairs.values()))
 
 
-def _dense(dtype):
-    layer = _randomized(Dense(inputs=7, units=5, key=tf.constant(KEY), dtype=dtype))
-    return _case(layer, keras.layers.Dense(5, dtype=dtype.name), random_array((3, 11, 7), dtype))
+def _dense(dtype, use_bias=True):
+    layer = _randomized(Dense(inputs=7, units=5, use_bias=use_bias, key=tf.constant(KEY), dtype=dtype))
+    twin = keras.layers.Dense(5, use_bias=use_bias, dtype=dtype.name)
+    return _case(layer, twin, random_array((3, 11, 7), dtype))
 
 
 def _conv(dtype, **settings):
@@ -45,11 +47,22 @@ def _conv(dtype, **settings):
         settings["kernel_size"],
         strides=settings.get("stride", 1),
         padding=settings.get("padding", "SAME").lower(),
+        use_bias=settings.get("use_bias", True),
         dtype=dtype.name,
     )
-    x = random_array((2, 11, 7, 5), dtype)
-    twin.build(x.shape)
-    return Case(layer, twin, (x,), list(pair_variables(layer, twin).values()))
+    return _case(layer, twin, random_array((2, 11, 7, 5), dtype))
+
+
+def _depthwise(dtype, **settings):
+    layer = _randomized(DepthwiseConv2D(channels=5, **settings, key=tf.constant(KEY), dtype=dtype))
+    twin = keras.layers.DepthwiseConv2D(
+        settings["kernel_size"],
+        strides=settings.get("stride", 1),
+        padding=settings.get("padding", "SAME").lower(),
+        use_bias=settings.get("use_bias", True),
+        dtype=dtype.name,
+    )
+    return _case(layer, twin, random_array((2, 11, 7, 5), dtype))
 
 
 def _batch_norm(dtype, training):
@@ -80,6 +93,27 @@ def _dropout(dtype):
         (random_array((13, 11, 7), dtype),),
         masked=True,
     )
+
+
+def _stochastic_depth(dtype):
+    """Beside the paper's formula under our mask: an example has its branch or has it not."""
+    layer, key = StochasticDepth(0.3, site=4, dtype=dtype), tf.constant(KEY)
+    kept = random.keep_mask(random.fold_in(key, 4), (13,), 0.3).numpy()
+    assert 0 < kept.sum() < 13
+
+    def theirs(x):
+        return tf.stack([x[b] / 0.7 if kept[b] else tf.zeros_like(x[b]) for b in range(13)])
+
+    return Case(lambda x: layer(x, training=True, key=key), theirs, (random_array((13, 11, 7), dtype),), masked=True)
+
+
+def _involution_without_norm(dtype, formulation):
+    """The kernel from an affine map and a ReLU alone; "mean" is the control."""
+    settings = {"in_channels": 6, "channels": 10, "groups": 3, "kernel_size": 3, "stride": 1, "reduction_ratio": 3}
+    layer = Involution(**settings, batch_norm=False, formulation=formulation, key=tf.constant(KEY), dtype=dtype)
+    kind = KerasMeanInvolution if formulation == "mean" else KerasInvolution
+    twin = kind(**settings, batch_norm=False, dtype=dtype.name)
+    return _case(_randomized(layer), twin, random_array((2, 11, 7, 6), dtype))
 
 
 def _involution(dtype, formulation, stride, groups, order, training):
@@ -116,14 +150,31 @@ def _involutions() -> list[Entry]:
 
 ENTRIES = [
     Entry("layers.Dense", (Dense,), _dense),
+    Entry("layers.Dense without bias", (Dense,), lambda dtype: _dense(dtype, use_bias=False)),
     Entry("layers.Conv2D 3×3", (Conv2D,), lambda dtype: _conv(dtype, kernel_size=3)),
     Entry(
         "layers.Conv2D[patches] 3×3 stride 2 VALID",
         (Conv2D,),
         lambda dtype: _conv(dtype, kernel_size=3, stride=2, padding="VALID", formulation="patches"),
     ),
+    Entry("layers.Conv2D without bias", (Conv2D,), lambda dtype: _conv(dtype, kernel_size=3, use_bias=False)),
+    Entry("layers.DepthwiseConv2D 3×3", (DepthwiseConv2D,), lambda dtype: _depthwise(dtype, kernel_size=3)),
+    Entry(
+        "layers.DepthwiseConv2D[shifted] 3×3 stride 2 without bias",
+        (DepthwiseConv2D,),
+        lambda dtype: _depthwise(dtype, kernel_size=3, stride=2, use_bias=False, formulation="shifted"),
+    ),
     Entry("layers.BatchNorm training", (BatchNorm,), lambda dtype: _batch_norm(dtype, True)),
     Entry("layers.BatchNorm inference", (BatchNorm,), lambda dtype: _batch_norm(dtype, False)),
     Entry("layers.Dropout training", (Dropout,), _dropout),
+    Entry("layers.StochasticDepth training", (StochasticDepth,), _stochastic_depth),
     *_involutions(),
+    *(
+        Entry(
+            f"layers.Involution[{formulation}] without batch norm",
+            (Involution,),
+            lambda dtype, f=formulation: _involution_without_norm(dtype, f),
+        )
+        for formulation in ("factored", "mean")
+    ),
 ]

@@ -73,6 +73,31 @@ def _convolutions() -> list[Entry]:
     return [entry(*window, formulation) for window in WINDOWS for formulation in convolution.FORMULATIONS]
 
 
+def _depthwise_convolutions() -> list[Entry]:
+    def entry(size, stride, padding, formulation):
+        def case(dtype):
+            settings = {"padding": padding, "formulation": formulation}
+
+            def ours(x, kernel):
+                return convolution.convolve_depthwise(x, kernel, stride=stride, **settings)
+
+            def theirs(x, kernel):
+                return keras.ops.depthwise_conv(x, kernel, strides=stride, padding=padding.lower())
+
+            kernel = random_array((size, size, CHANNELS, 1), dtype, seed=1)
+            return Case(ours, theirs, (_image(dtype), kernel))
+
+        name = f"ops.convolve_depthwise[{formulation}] {size}×{size} stride {stride} {padding}"
+        proven = (convolution.convolve_depthwise, convolution.DEPTHWISE_FORMULATIONS[formulation])
+        return Entry(name, proven, case)
+
+    return [
+        entry(*window, formulation)
+        for window in ((3, 1, "SAME"), (3, 2, "SAME"), (5, 1, "VALID"))
+        for formulation in convolution.DEPTHWISE_FORMULATIONS
+    ]
+
+
 def _poolings() -> list[Entry]:
     tiled, odd = (BATCH, 10, 6, CHANNELS), (BATCH, HEIGHT, WIDTH, CHANNELS)
 
@@ -275,6 +300,7 @@ ENTRIES = [
     *_patches(),
     _linear(),
     *_convolutions(),
+    *_depthwise_convolutions(),
     *_poolings(),
     *_involutions(),
     *_normalizations(),

@@ -29,25 +29,38 @@ class KerasInvolution(keras.layers.Layer):
     """Involution by materialized patches, after the description in "Involutional neural networks" (Keras examples)."""
 
     def __init__(
-        self, in_channels, channels, groups, kernel_size, stride, reduction_ratio, group_order="modulo", dtype=None
+        self,
+        in_channels,
+        channels,
+        groups,
+        kernel_size,
+        stride,
+        reduction_ratio,
+        group_order="modulo",
+        batch_norm=True,
+        dtype=None,
     ):
         super().__init__(dtype=dtype)
         self.in_channels, self.groups, self.window, self.stride = in_channels, groups, kernel_size, stride
         self.group_order = group_order
         self.pool = keras.layers.AveragePooling2D(stride, stride, padding="same", dtype=dtype)
         self.reduce = keras.layers.Conv2D(channels // reduction_ratio, 1, dtype=dtype)
-        self.norm = keras.layers.BatchNormalization(dtype=dtype)
+        self.norm = keras.layers.BatchNormalization(dtype=dtype) if batch_norm else None
         self.expand = keras.layers.Conv2D(kernel_size**2 * groups, 1, dtype=dtype)
 
     def build(self, shape):
         self.reduce.build(shape)
         hidden = (*shape[:-1], self.reduce.filters)
-        self.norm.build(hidden)
+        if self.norm is not None:
+            self.norm.build(hidden)
         self.expand.build(hidden)
 
     def call(self, x, training=False):
         source = self.pool(x) if self.stride > 1 else x
-        kernel = self.expand(tf.nn.relu(self.norm(self.reduce(source), training=training)))
+        hidden = self.reduce(source)
+        if self.norm is not None:
+            hidden = self.norm(hidden, training=training)
+        kernel = self.kernel_of(tf.nn.relu(hidden))
         height, width = kernel.shape[1:3]
         taps, groups, width_of_group = self.window**2, self.groups, self.in_channels // self.groups
         kernel = tf.reshape(kernel, [-1, height, width, taps, 1, groups])
@@ -62,6 +75,17 @@ class KerasInvolution(keras.layers.Layer):
             patches = tf.reshape(patches, [-1, height, width, taps, groups, width_of_group])
             output = tf.reduce_sum(tf.reshape(kernel, [-1, height, width, taps, groups, 1]) * patches, axis=3)
         return tf.reshape(output, [-1, height, width, self.in_channels]), kernel
+
+    def kernel_of(self, hidden):
+        return self.expand(hidden)
+
+
+class KerasMeanInvolution(KerasInvolution):
+    """The control: at every position the image's mean kernel."""
+
+    def kernel_of(self, hidden):
+        kernel = self.expand(hidden)
+        return tf.broadcast_to(tf.reduce_mean(kernel, axis=(1, 2), keepdims=True), tf.shape(kernel))
 
 
 def keras_inn(dtype: str) -> keras.Model:

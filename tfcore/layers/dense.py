@@ -11,7 +11,8 @@ from tfcore.precision import variable_dtype
 class Dense(Module):
     """y = x · kernel + bias: (..., inputs) -> (..., units).
 
-    Weights: `kernel` (inputs, units) from the `initializer`, `bias` (units,) zero. Raises ValueError for sizes below 1.
+    Weights: `kernel` (inputs, units) from the `initializer`, `bias` (units,) zero, none without `use_bias`. Raises
+    ValueError for sizes below 1.
     """
 
     def __init__(
@@ -19,6 +20,7 @@ class Dense(Module):
         *,
         inputs: int,
         units: int,
+        use_bias: bool = True,
         initializer: Initializer = glorot_uniform,
         key: tf.Tensor,
         dtype: tf.DType = tf.float32,
@@ -30,7 +32,7 @@ class Dense(Module):
         self.dtype = dtype
         stored = variable_dtype(dtype)
         self.kernel = tf.Variable(initializer((inputs, units), key, stored), name="kernel")
-        self.bias = tf.Variable(tf.zeros([units], stored), name="bias")
+        self.bias = tf.Variable(tf.zeros([units], stored), name="bias") if use_bias else None
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         return linear(tf.cast(x, self.dtype), tf.cast(self.kernel, self.dtype), self.bias)  # (..., units)

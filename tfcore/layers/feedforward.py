@@ -1,4 +1,4 @@
-"""Position-wise networks between attentions."""
+"""Position-wise networks between attentions, and between other mixers of positions."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tfcore import random
 from tfcore.layers.dense import Dense
 from tfcore.layers.dropout import Dropout
 from tfcore.module import Module
-from tfcore.ops.activations import gelu
+from tfcore.ops.activations import gelu, relu
 
 
 class Mlp(Module):
@@ -72,3 +72,21 @@ class FeedForward(Module):
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         return self.dropout(self.output(gelu(self.hidden(x))), training=training, key=key)  # (..., units)
+
+
+class ChannelMlp(Module):
+    """Dense `hidden` → ReLU → Dense `channels` without a bias: (..., channels) -> (..., channels).
+
+    For residual branches between batch norms, which would take such a bias away.
+
+    Raises:
+        ValueError: for sizes below 1.
+    """
+
+    def __init__(self, *, channels: int, hidden: int, key: tf.Tensor, dtype: tf.DType = tf.float32):
+        super().__init__()
+        self.hidden = Dense(inputs=channels, units=hidden, key=random.fold_in(key, 0), dtype=dtype)
+        self.output = Dense(inputs=hidden, units=channels, use_bias=False, key=random.fold_in(key, 1), dtype=dtype)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        return self.output(relu(self.hidden(x)))  # (..., channels)

@@ -13,7 +13,10 @@ from tfcore.layers.normalization import BatchNorm
 from tfcore.module import Module
 from tfcore.ops.activations import relu
 from tfcore.ops.involution import FORMULATIONS, GROUP_ORDERS, centred_window, check_groups, involve, involve_factored
-from tfcore.ops.pooling import average_pool
+from tfcore.ops.pooling import average_pool, global_average_pool
+
+# What the layer knows: those of the op, the one that needs `expand`, a control.
+LAYER_FORMULATIONS = (*FORMULATIONS, "factored", "mean")
 
 
 class Involution(Module):
@@ -31,10 +34,12 @@ class Involution(Module):
         kernel_size: K, odd.
         stride: distance between output pixels; sizes round up, as with SAME padding.
         reduction_ratio: r, how much narrower the bottleneck is.
+        batch_norm: False leaves the batch norm out.
         group_order: "modulo" (channel c in group c mod G, as Keras) or "block" (c div (C/G), as the paper's code).
         formulation: "shifted", "patches" or "factored", see `tfcore.ops.involution`; equal outputs and gradients.
             Factored, the returned kernel is not part of the output's computation: a graph that does not use it leaves
-            it out.
+            it out. "mean" is no formulation of involution but its control: at every position the kernel is the image's
+            mean kernel, so that it no longer knows what is there.
 
     Raises:
         ValueError: for an even kernel size, sizes below 1, groups that do not divide C, a reduction ratio above
@@ -50,6 +55,7 @@ class Involution(Module):
         kernel_size: int = 3,
         stride: int = 1,
         reduction_ratio: int = 2,
+        batch_norm: bool = True,
         group_order: str = "modulo",
         formulation: str = "shifted",
         key: tf.Tensor,
@@ -66,7 +72,7 @@ class Involution(Module):
             )
         for name, value, known in (
             ("group_order", group_order, GROUP_ORDERS),
-            ("formulation", formulation, (*FORMULATIONS, "factored")),
+            ("formulation", formulation, LAYER_FORMULATIONS),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -76,7 +82,7 @@ class Involution(Module):
         self.reduce = Conv2D(
             channels=in_channels, filters=bottleneck, kernel_size=1, key=random.fold_in(key, 0), dtype=dtype
         )
-        self.norm = BatchNorm(channels=bottleneck, dtype=dtype)
+        self.norm = BatchNorm(channels=bottleneck, dtype=dtype) if batch_norm else None
         self.expand = Conv2D(
             channels=bottleneck,
             filters=kernel_size**2 * groups,
@@ -91,7 +97,14 @@ class Involution(Module):
             source = average_pool(x, kernel_size=self.stride, padding="SAME")  # (B, H', W', C)
         else:
             source = x
-        hidden = relu(self.norm(self.reduce(source), training=training))  # (B, H', W', channels // r)
+        hidden = self.reduce(source)  # (B, H', W', channels // r)
+        if self.norm is not None:
+            hidden = self.norm(hidden, training=training)
+        hidden = relu(hidden)
+        if self.formulation == "mean":
+            # The kernel is affine in it: the mean kernel is that of the mean.
+            mean = tf.cast(global_average_pool(hidden)[:, None, None], hidden.dtype)  # (B, 1, 1, channels // r)
+            hidden = tf.broadcast_to(mean, tf.shape(hidden))
         kernel = self.expand(hidden)  # (B, H', W', K·K·G)
         _, height, width, _ = kernel.shape
         kernel = tf.reshape(kernel, [-1, height, width, self.kernel_size**2, self.groups])  # (B, H', W', K·K, G)
@@ -100,7 +113,7 @@ class Involution(Module):
             "stride": self.stride,
             "group_order": self.group_order,
         }
-        if self.formulation == "factored":
+        if self.formulation in ("factored", "mean"):
             weight, bias = tf.cast(self.expand.kernel[0, 0], self.dtype), tf.cast(self.expand.bias, self.dtype)
             output = involve_factored(x, hidden, weight, bias, **geometry)  # (B, H', W', C)
         else:

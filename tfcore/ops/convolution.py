@@ -5,6 +5,8 @@ Glossary: B batch, H W C image, H' W' output size, K kernel size, F filters.
 
 import tensorflow as tf
 
+from tfcore.context import is_xla
+from tfcore.ops.parameters import multiply_parameter
 from tfcore.ops.patches import Window, extract_patches
 
 
@@ -63,3 +65,50 @@ def convolve_tensorflow(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.T
 
 
 FORMULATIONS = {"tensorflow": convolve_tensorflow, "patches": convolve_patches}
+
+
+def convolve_depthwise(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    *,
+    stride: int = 1,
+    padding: str = "SAME",
+    formulation: str = "auto",
+) -> tf.Tensor:
+    """y[b, i, j, c] = Σ_{u, v} padded[b, i·s + u, j·s + v, c] · kernel[u, v, c, 0]: each channel by itself.
+
+    (B, H, W, C), (K, K, C, 1) -> (B, H', W', C). Source: Howard et al. 2017, arXiv 1704.04861, equation 3.
+
+    `formulation`: "tensorflow" calls the library's operation, "shifted" shows what it computes, tap by tap; "auto"
+    takes "shifted" where XLA compiles, whose depthwise convolution is slow on CPU (`tfcore/ops/involution.py`).
+
+    Raises:
+        ValueError: for an unknown formulation or padding, sizes below 1, or channels that do not match the kernel's.
+    """
+    if kernel.shape[0] != kernel.shape[1] or tuple(kernel.shape[2:]) != (x.shape[3], 1):
+        raise ValueError(
+            f"a depthwise kernel of shape {tuple(kernel.shape)} does not fit an image of {x.shape[3]} channels: "
+            "expected (K, K, channels, 1)"
+        )
+    window = Window(int(kernel.shape[0]), stride, padding)
+    if formulation == "auto":
+        formulation = "shifted" if is_xla() else "tensorflow"
+    if formulation not in DEPTHWISE_FORMULATIONS:
+        known = ", ".join((*DEPTHWISE_FORMULATIONS, "auto"))
+        raise ValueError(f"formulation must be one of {known}, got {formulation!r}")
+    return DEPTHWISE_FORMULATIONS[formulation](x, kernel, window)
+
+
+def convolve_depthwise_shifted(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
+    """Depthwise convolution as a sum of shifted images, each times its tap's weight of each channel."""
+    weights = tf.unstack(tf.reshape(kernel, [-1, kernel.shape[2]]))  # K·K of (C,)
+    taps = window.taps(x)  # K·K of (B, H', W', C)
+    return tf.add_n([multiply_parameter(tap, weight) for tap, weight in zip(taps, weights, strict=True)])
+
+
+def convolve_depthwise_tensorflow(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
+    """Depthwise convolution by TensorFlow's operation."""
+    return tf.nn.depthwise_conv2d(x, kernel, [1, window.stride, window.stride, 1], window.padding)  # (B, H', W', C)
+
+
+DEPTHWISE_FORMULATIONS = {"tensorflow": convolve_depthwise_tensorflow, "shifted": convolve_depthwise_shifted}

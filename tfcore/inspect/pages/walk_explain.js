@@ -69,8 +69,9 @@ const RULES = {
     const places = range(count).map((i) => tensor(extra.places)[unit * count + i]);
     const pairs = places.map((i, n) => [at(f, x, [i]), tensor(extra.weights)[unit * count + n]]);
     if (!known(pairs.flat())) return null;
-    const rest = tensor(extra.rest)[unit], total = dot(pairs) + rest + bias;
-    const text = `${written(pairs)} + ${inputs - count} more: ${short(rest)} + bias ${short(bias)} = ${short(total)}`;
+    const rest = tensor(extra.rest)[unit], total = dot(pairs) + rest + (bias ?? 0);
+    const added = bias === undefined ? "" : ` + bias ${short(bias)}`;
+    const text = `${written(pairs)} + ${inputs - count} more: ${short(rest)}${added} = ${short(total)}`;
     return { text, total, lights: [[x, places.map((i) => [i])]] };
   },
   projection(f, s, [n, t, d], [x]) {

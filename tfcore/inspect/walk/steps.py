@@ -23,7 +23,7 @@ from tfcore.ops.involution import involve
 from tfcore.ops.linear import linear
 from tfcore.ops.normalization import batch_norm
 from tfcore.ops.parameters import add_parameter
-from tfcore.ops.pooling import average_pool, max_pool
+from tfcore.ops.pooling import average_pool, global_average_pool, max_pool
 
 
 class Step(Protocol):
@@ -91,8 +91,13 @@ def involution(layer: Involution, step: Step, x, **_) -> tf.Tensor:
         source = step("pooled", source, "HWC", average_pool)
     reduced = layer.reduce(source)
     reduced = step("reduce", reduced, "HWM", convolve, rule_of(layer.reduce, (source,)), layer.reduce)
-    normalized = step("norm", layer.norm(reduced), "HWM", batch_norm, rule_of(layer.norm, (reduced,)), layer.norm)
-    hidden = step("activated", relu(normalized), "HWM", relu, ("relu", (normalized,), {}))
+    if layer.norm is not None:
+        norm = rule_of(layer.norm, (reduced,))
+        reduced = step("norm", layer.norm(reduced), "HWM", batch_norm, norm, layer.norm)
+    hidden = step("activated", relu(reduced), "HWM", relu, ("relu", (reduced,), {}))
+    if layer.formulation == "mean":
+        hidden = tf.broadcast_to(tf.reduce_mean(hidden, axis=(1, 2), keepdims=True), tf.shape(hidden))
+        hidden = step("mean", hidden, "HWM", global_average_pool)
     expanded = layer.expand(hidden)  # (B, H', W', K·K·G)
     rule = rule_of(layer.expand, (hidden,))
     taps = layer.kernel_size**2
@@ -117,6 +122,8 @@ def convolution(layer: Conv2D, step: Step, x, *, pool: int = 1, **_) -> tf.Tenso
     )
     pooled = max_pool(convolved, kernel_size=pool)  # (B, H'/pool, W'/pool, filters)
     pooled = step("pooled", pooled, "HWC", max_pool, ("max pool", (convolved,), {"size": pool}))
+    if layer.bias is None:
+        return pooled
     return step(
         "output", add_parameter(pooled, layer.bias), "HWC", add_parameter, ("bias", (pooled,), {}), layer, ["bias"]
     )
@@ -140,8 +147,8 @@ def rule_of(callee: Any, inputs: tuple[tf.Tensor, ...]) -> tuple[str, tuple[tf.T
     """Return (kind, inputs, settings) of a call of a convolution or a batch normalization."""
     if isinstance(callee, Conv2D):
         size = callee.kernel.shape[0]
-        settings = {"kernel_size": size, "stride": callee.stride, "padding": callee.padding, "bias": True}
-        return "convolution", inputs, settings
+        settings = {"kernel_size": size, "stride": callee.stride, "padding": callee.padding}
+        return "convolution", inputs, settings | {"bias": callee.bias is not None}
     if isinstance(callee, BatchNorm):
         return "batch norm", inputs, {"epsilon": callee.epsilon}
     raise TypeError(f"no rule of {type(callee).__name__}")
