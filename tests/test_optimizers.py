@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from tests.support.build import build
 from tfcore.optimizers import updates
-from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, RmsProp, Sgd
+from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Muon, RmsProp, Sgd
 
 ADAM_FAMILY = {
     "Adam": functools.partial(build, Adam),
     "AdamW": functools.partial(build, AdamW, weight_decay=0.01),
     "AdamW unscaled": functools.partial(build, AdamW, weight_decay=0.01, decay="unscaled"),
+    "Muon": functools.partial(build, Muon, weight_decay=0.01),
     "Lamb": functools.partial(build, Lamb, weight_decay=0.01),
 }
 DESCENT = {
@@ -93,6 +94,10 @@ def test_refuses_impossible_settings_of_adam(make, field, value, advice):
         (AdamW, {"weight_decay": 1.0, "decay": "unscaled"}, "below 1, such as 0.0001, got 1.0"),
         (AdamW, {"weight_decay": 0.1, "decay": "keras"}, "AdamW: decay must be one of scaled, unscaled, got 'keras'"),
         (Lamb, {"weight_decay": -1e-4}, "Lamb: weight_decay must be at least 0, such as"),
+        (Muon, {"momentum": 1.0}, "Muon: momentum must be at least 0 and below 1, such as 0.95, got 1.0"),
+        (Muon, {"ns_steps": 0}, "Muon: ns_steps must be at least 1, such as 5, got 0"),
+        (Muon, {"rms": 0.0}, "Muon: rms must be positive, such as 0.2, got 0.0"),
+        (Muon, {"decay": "unscaled"}, "Muon: decay must be 'scaled'"),
         (Sgd, {"momentum": 1.0}, "Sgd: momentum must be at least 0 and below 1, such as 0.9, got 1.0"),
         (Sgd, {"momentum": -0.1}, "Sgd: momentum must be at least 0 .*, got -0.1"),
         (Sgd, {"momentum": float("nan")}, "Sgd: momentum must be .*, got nan"),
@@ -122,6 +127,8 @@ def test_checkpoint_paths(name):
     """Only the slots that the settings need."""
     paths = list(MAKERS[name](_variables(), clip_norm=1.0).named_variables())
     slots = [f"{slot}/{variable}" for slot in SLOTS[name] for variable in ("kernel", "bias")]
+    if name == "Muon":
+        slots.remove("v/kernel")
     assert paths == ["learning_rate", "iterations", *slots]
 
 
@@ -167,7 +174,7 @@ def test_the_learning_rate_changes_without_a_retrace(make, xla):
     assert step.experimental_get_tracing_count() == 1
     if make is MAKERS["AdamW unscaled"]:
         assert moved[1] == pytest.approx(0.01 * variables["kernel"].numpy().max(), rel=0.05)  # the decay stays
-    elif getattr(optimizer.config, "momentum", 0):
+    elif "velocity" in optimizer.slots:
         assert 0.4 * moved[0] < moved[1] < moved[0]  # the old rate stands inside the velocity
     else:
         assert moved[1] < moved[0] / 1000
@@ -295,3 +302,16 @@ def test_plain_descent_steps_by_the_clipped_gradients():
     variables = _variables()
     build(Sgd, variables, learning_rate=0.5, clip_norm=1.0).apply(_gradients(10.0))
     np.testing.assert_allclose(variables["bias"], np.full(5, -0.5 / np.sqrt(20)), rtol=1e-5)
+
+
+def test_muon_orthogonalizes_kernels_and_nothing_else():
+    shapes = {"dense/kernel": (7, 5), "convolution/kernel": (3, 3, 5, 2), "depthwise/kernel": (3, 3, 5, 1)}
+    shapes |= {"dense/bias": (5,), "logits/kernel": (5, 3)}
+    optimizer = build(Muon, {name: tf.Variable(tf.ones(shape)) for name, shape in shapes.items()})
+    assert optimizer.kernels == ["dense/kernel", "convolution/kernel"]
+    assert (
+        list(optimizer.v) == ["depthwise/kernel", "dense/bias", "logits/kernel"] and optimizer.m.keys() == shapes.keys()
+    )
+    matrix = tf.random.stateless_normal([11, 7], [0, 1])
+    singular = np.linalg.svd(updates.orthogonalized(matrix, 5), compute_uv=False)
+    assert singular.min() > 0.6 and singular.max() < 1.3

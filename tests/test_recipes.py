@@ -47,10 +47,10 @@ REFUSED = {
     ("xla", "yes"): "xla must be one of on, off, auto, got 'yes'",
     ("monitor", "accuracy"): "monitor must be one of val_accuracy, val_loss",
     ("warmup_steps", "3"): "warmup_steps 3 is for schedule cosine",
-    ("decay", "scaled"): "decay is for optimizer adamw, not adam: set optimizer=adamw, or leave decay out",
-    ("momentum", "0.9"): "momentum is for optimizer sgd or rmsprop, not adam",
+    ("decay", "scaled"): "decay is for optimizer adamw or muon, not adam: set optimizer=adamw, or leave decay out",
+    ("momentum", "0.9"): "momentum is for optimizer muon or sgd or rmsprop, not adam",
     ("rho", "0.9"): "rho is for optimizer rmsprop, not adam",
-    ("optimizer", "adagrad"): "optimizer must be one of adam, adamw, lamb, sgd, rmsprop, got 'adagrad'",
+    ("optimizer", "adagrad"): "optimizer must be one of adam, adamw, muon, lamb, sgd, rmsprop, got 'adagrad'",
     ("plateau_factor", "0.5"): "plateau_factor 0.5 is for plateau_patience",
     ("model", "other"): "unknown field 'model'",
     ("filters", "32,wide"): "filters must be a whole number, got 'wide'",
@@ -96,9 +96,9 @@ def test_fields_of_other_optimizers_in_an_old_file_change_nothing():
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_a_flat_name_means_one_field(name):
     recipe = recipes.get(name)
-    parts = [[field.name for field in dataclasses.fields(part)] for part in (recipe, recipe.model)]
+    parts = [[field.name for field in dataclasses.fields(part)] for part in (recipe, recipe.model, recipe.mixing)]
     for optimizer in CONFIGS.values():
-        names = [*parts[0], *parts[1], *(field.name for field in dataclasses.fields(optimizer))]
+        names = [*parts[0], *parts[1], *parts[2], *(field.name for field in dataclasses.fields(optimizer))]
         assert len(set(names)) == len(names)
 
 

@@ -13,7 +13,7 @@ from tests.catalog.entry import Case, Entry, random_array
 from tests.catalog.twins import EXACT_IN_FLOAT32, keras_floatx
 from tests.support.build import build
 from tfcore.optimizers import updates
-from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Optimizer, RmsProp, Sgd
+from tfcore.optimizers.optimizer import Adam, AdamW, Lamb, Muon, Optimizer, RmsProp, Sgd
 
 STEPS, SHAPES = 100, ((7, 5), (3,), (2, 3, 5))
 SETTINGS = {**EXACT_IN_FLOAT32, "epsilon": 1e-5}
@@ -107,6 +107,48 @@ def _lamb_of_the_paper(g, theta, m, v, t, alpha):
     direction = r + DECAY * theta
     length, long = np.sqrt(np.sum(theta**2)), np.sqrt(np.sum(direction**2))
     return theta - alpha * (length / long if length > 0 and long > 0 else 1.0) * direction, m, v
+
+
+class _KerasMuon(keras.optimizers.Muon):
+    """Keras's, with its root of the size in the variables' dtype: it takes that of a float32 number."""
+
+    def lr_adjust(self, x):
+        return x * np.sqrt(max(x.shape)).astype(x.dtype.as_numpy_dtype) * self.rms_rate
+
+
+def _muon(g, velocity):
+    """One application to a convolution's kernel, as a matrix."""
+    delta, velocity = updates.muon(g, velocity, alpha=ALPHA, mu=MU, iterations=5, rms=0.25)
+    return delta, velocity, updates.orthogonalized(tf.reshape(g, [-1, 5]), 3)
+
+
+def _muon_formula(g, velocity):
+    twin = _KerasMuon(rms_rate=0.25)
+    velocity = MU * velocity + g
+    matrix = tf.reshape(g + MU * velocity, [-1, 5])
+    delta = -ALPHA * twin.lr_adjust(twin.zeropower_via_newtonschulz5(matrix, 5))
+    return tf.reshape(delta, g.shape), velocity, twin.zeropower_via_newtonschulz5(tf.reshape(g, [-1, 5]), 3)
+
+
+def _muon_entry() -> Entry:
+    def case(dtype):
+        arrays = tuple(random_array((3, 2, 7, 5), dtype, seed) for seed in range(2))
+        ours = partial(build, Muon, momentum=MOMENTUM, rms=0.25, weight_decay=DECAY)
+        theirs = partial(
+            _Keras,
+            lambda beta_1, beta_2, **settings: _KerasMuon(
+                **settings,
+                adam_beta_1=beta_1,
+                adam_beta_2=beta_2,
+                momentum=MOMENTUM,
+                rms_rate=0.25,
+                weight_decay=DECAY,
+                adam_weight_decay=DECAY,
+            ),
+        )
+        return Case(_muon, _muon_formula, arrays, steps=lambda: _fuzz(ours, theirs, dtype, SETTINGS))
+
+    return Entry("optimizers.Muon 100 steps", (Muon, updates.muon, updates.orthogonalized), case)
 
 
 def _moments_of(g, m, v):
@@ -243,6 +285,7 @@ ENTRIES = [
         partial(build, AdamW, weight_decay=UNSCALED_DECAY, decay="unscaled"),
         partial(_Paper, _adamw_of_tensorflow_addons),
     ),
+    _muon_entry(),
     # Keras's Lamb decays outside the trust ratio: without decay the two must agree.
     _entry(
         "Lamb",

@@ -75,6 +75,31 @@ class AdamWConfig(AdamConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MuonConfig(AdamWConfig):
+    """μ, iterations and `rms` of `updates.muon`, for kernels; the rest is AdamW's, for all else.
+
+    Kernels are matrices and those of convolutions, with more than one row and column, but for what lies in a module of
+    these names: `exclude`. Embeddings, positions and classes are left to AdamW (Jordan et al. 2024).
+
+    Raises:
+        ValueError: for a μ outside [0, 1), no iteration, an `rms` that is not positive, or decay "unscaled".
+    """
+
+    name = "muon"
+    momentum: float = 0.95
+    ns_steps: int = 5
+    rms: float = 0.2
+    exclude: tuple[str, ...] = ("logits", "encoder", "latents")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_share("momentum", 0.95)
+        self.check("ns_steps", self.ns_steps >= 1, "at least 1, such as 5")
+        self.check("rms", 0 < self.rms < math.inf, "positive, such as 0.2")
+        self.check("decay", self.decay == "scaled", "'scaled', as the learning rate stands in both of its rules")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LambConfig(AdamConfig):
     """λ of `updates.lamb`, and its ε, which stands beside the bias-corrected √v̂, unlike Adam's.
 
@@ -134,7 +159,7 @@ class RmsPropConfig(OptimizerConfig):
 
 
 CONFIGS: dict[str, type[OptimizerConfig]] = {
-    config.name: config for config in (AdamConfig, AdamWConfig, LambConfig, SgdConfig, RmsPropConfig)
+    config.name: config for config in (AdamConfig, AdamWConfig, MuonConfig, LambConfig, SgdConfig, RmsPropConfig)
 }
 
 

@@ -1,5 +1,6 @@
 """Optimizers as classes: they keep the slots and the learning rate; the formulas stand in `updates.py`."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,15 @@ import tensorflow as tf
 
 from tfcore.module import Module, update_scope
 from tfcore.optimizers import updates
-from tfcore.optimizers.config import AdamConfig, AdamWConfig, LambConfig, OptimizerConfig, RmsPropConfig, SgdConfig
+from tfcore.optimizers.config import (
+    AdamConfig,
+    AdamWConfig,
+    LambConfig,
+    MuonConfig,
+    OptimizerConfig,
+    RmsPropConfig,
+    SgdConfig,
+)
 
 
 class Optimizer(Module):
@@ -29,7 +38,7 @@ class Optimizer(Module):
         self.learning_rate = tf.Variable(config.learning_rate, dtype=widest, trainable=False, name="learning_rate")
         self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False, name="iterations")
         for slot in slots:
-            zeros = {name: tf.zeros_like(variable) for name, variable in variables.items()}
+            zeros = {name: tf.zeros_like(variable) for name, variable in variables.items() if self._needs(slot, name)}
             setattr(self, slot, {name: tf.Variable(zero, trainable=False, name=slot) for name, zero in zeros.items()})
 
     def apply(self, gradients: dict[str, tf.Tensor], *, condition: tf.Tensor | None = None) -> None:
@@ -50,13 +59,17 @@ class Optimizer(Module):
             gradients, _ = updates.clip_by_global_norm(gradients, self.config.clip_norm)
         t = self.iterations + 1
         for name, variable in self._variables.items():
-            slots = [getattr(self, slot)[name] for slot in self.slots]
+            slots = [getattr(self, slot)[name] for slot in self.slots if self._needs(slot, name)]
             with update_scope(name):
                 alpha = tf.cast(self.learning_rate, variable.dtype)
                 delta, *values = self._update(gradients[name], variable, *slots, t=t, alpha=alpha)
                 for target, value in zip((variable, *slots), (variable + delta, *values), strict=True):
                     target.assign(value if condition is None else tf.where(condition, value, target))
         self.iterations.assign(t if condition is None else tf.where(condition, t, self.iterations))
+
+    def _needs(self, slot: str, name: str) -> bool:
+        """Whether the parameter of a name has this slot: all of them, unless a subclass says otherwise."""
+        return True
 
     def _update(self, *parameter: Any, **step: Any) -> Any:
         raise NotImplementedError
@@ -88,6 +101,37 @@ class AdamW(Adam):
     def _update(self, gradient, theta, m, v, **step):
         weight_decay, decay = self.config.weight_decay, self.config.decay
         return updates.adamw(gradient, theta, m, v, **step, **self._constants(), weight_decay=weight_decay, decay=decay)
+
+
+class Muon(AdamW):
+    """Muon (`updates.muon`) for kernels, with AdamW's decay; AdamW for all else. A kernel has the slot `m` alone.
+
+    Which variables are kernels says `MuonConfig`.
+    """
+
+    config: MuonConfig
+
+    def __init__(self, variables: dict[str, tf.Variable], config: MuonConfig):
+        self.kernels = [
+            name
+            for name, variable in variables.items()
+            if variable.shape.rank in (2, 4)
+            and min(math.prod(variable.shape[:-1]), variable.shape[-1]) > 1
+            and not set(name.split("/")) & set(config.exclude)
+        ]
+        super().__init__(variables, config)
+
+    def _needs(self, slot: str, name: str) -> bool:
+        return slot == "m" or name not in self.kernels
+
+    def _update(self, gradient, theta, m, v=None, **step):
+        if v is not None:
+            return super()._update(gradient, theta, m, v, **step)
+        config, alpha = self.config, step["alpha"]
+        delta, m = updates.muon(
+            gradient, m, alpha=alpha, mu=config.momentum, iterations=config.ns_steps, rms=config.rms
+        )
+        return delta - alpha * config.weight_decay * theta, m
 
 
 class Lamb(Adam):
@@ -146,6 +190,7 @@ class RmsProp(Optimizer):
 _CLASSES: dict[type[OptimizerConfig], Callable[[dict[str, tf.Variable], Any], Optimizer]] = {
     AdamConfig: Adam,
     AdamWConfig: AdamW,
+    MuonConfig: Muon,
     LambConfig: Lamb,
     SgdConfig: Sgd,
     RmsPropConfig: RmsProp,
