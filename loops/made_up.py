@@ -34,7 +34,9 @@ def made_up_step(recipe: Recipe, dataset: Dataset, *, kind: str = "train", xla: 
         ValueError: for what the recipe's model or optimizer refuses.
     """
     # What the step computes depends neither on how the set is split nor on how long the run is.
-    alone = dataclasses.replace(recipe, validation=0.0, train_examples=None, schedule="constant", warmup_steps=0)
+    alone = dataclasses.replace(
+        recipe, validation=0.0, hold_test=False, train_examples=None, schedule="constant", warmup_steps=0
+    )
     learner = Learner(alone, dataset)
     batch = tf.constant(dataset.train.inputs), tf.constant(dataset.train.labels)
     if kind == "eval":

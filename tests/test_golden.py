@@ -1,7 +1,8 @@
 """Run folders that earlier versions wrote are read, and gone on with to the same numbers.
 
 `tests/golden` has one of each recipe: recipe, environment, the history of two epochs, the checkpoint after the first.
-They stay as they are; a new kind of run folder gets a new one beside them. Commit e8ec9a1 made them by
+They stay as they are; a new kind of run folder gets a new one beside them. Commit e8ec9a1, and for a newer recipe the
+one that its environment.json names, made them by
 
     python scripts/train.py RECIPE --data sample --epochs 2 --xla off --batch-size 16 --set train_examples=40
         --set validation=0.2 --out tests/golden/RECIPE

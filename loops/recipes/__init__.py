@@ -1,7 +1,7 @@
 """All recipes by name. `get` finds one or says which name was meant."""
 
 from loops.recipes.cnn import CNN_CIFAR10
-from loops.recipes.inn import CONVNET_CIFAR10, INN_CIFAR10
+from loops.recipes.inn import CONVNET_CIFAR10, INN_CIFAR10, INN_CIFAR10_BEST
 from loops.recipes.perceiver import PERCEIVER_CIFAR100
 from loops.recipes.recipe import Recipe, nearest
 from loops.recipes.timeseries import MLP_FORDA, TRANSFORMER_FORDA, TRANSFORMER_FORDA_MENDED
@@ -10,6 +10,7 @@ from loops.recipes.vit import VIT_CIFAR100
 _ALL = (
     CONVNET_CIFAR10,
     INN_CIFAR10,
+    INN_CIFAR10_BEST,
     VIT_CIFAR100,
     PERCEIVER_CIFAR100,
     TRANSFORMER_FORDA,

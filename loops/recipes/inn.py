@@ -12,13 +12,16 @@ own) and 3.2 s. The histories lie in `results/`.
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
+from tfcore.layers.mixing import MixingConfig
 from tfcore.models.cnn import ConvNet, ConvNetConfig
 from tfcore.models.inn import Inn, InnConfig
-from tfcore.optimizers.config import AdamConfig
+from tfcore.models.metaformer import MetaFormer, MetaFormerConfig
+from tfcore.optimizers.config import AdamConfig, AdamWConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +48,45 @@ class ConvNetRecipe(Recipe):
         return ConvNet(self.model, key=key, classes=sizes.classes, dtype=self.compute_dtype)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MetaFormerRecipe(Recipe):
+    """A small network whose blocks mix positions by involution."""
+
+    model: MetaFormerConfig
+
+    @property
+    def variants(self) -> tuple[tuple[str, ...], ...]:
+        return ("formulation=shifted",), ("formulation=factored",)
+
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> MetaFormer:
+        size, _, channels = sizes.input_shape
+        return MetaFormer(
+            self.model, key=key, image_size=size, in_channels=channels, classes=sizes.classes, dtype=self.compute_dtype
+        )
+
+    def fit_statistics(self, model: MetaFormer, inputs: np.ndarray) -> None:
+        model.normalization.fit(inputs)
+
+
 INN_CIFAR10 = InnRecipe(
     name="inn_cifar10", dataset="cifar10", epochs=20, batch_size=256, model=InnConfig(), optimizer=AdamConfig()
 )
 CONVNET_CIFAR10 = ConvNetRecipe(
     name="convnet_cifar10", dataset="cifar10", epochs=20, batch_size=256, model=ConvNetConfig(), optimizer=AdamConfig()
+)
+INN_CIFAR10_BEST = MetaFormerRecipe(
+    name="inn_cifar10_best",
+    dataset="cifar10",
+    epochs=150,
+    batch_size=128,
+    validation=0.1,
+    hold_test=True,
+    pixel_scale=1.0,
+    schedule="cosine",
+    warmup_steps=1760,  # five epochs
+    average_decay=0.998,
+    xla="off",
+    model=MetaFormerConfig(),
+    mixing=MixingConfig(crop_padding=4, mirror=True),
+    optimizer=AdamWConfig(learning_rate=1e-2, weight_decay=0.02),
 )

@@ -15,6 +15,9 @@ from tfcore.inspect.numerics.referee import FORMATS
 SIZES = {
     "convnet_cifar10": ["filters=5,7,11", "units=13"],
     "cnn_cifar10": ["filters=5,7,11", "units=13", "batch_norm=after", "dropout=0.3"],
+    "inn_cifar10_best": [
+        *("widths=4,6", "blocks=1,2", "mlp_widths=5,7", "kernel_sizes=3,3", "groups=2,3", "bottlenecks=1,2"),
+    ],
     "vit_cifar100": ["image_size=24", "width=12", "blocks=2", "heads=2", "mlp_width=20", "head_units=24,12"],
     "perceiver_cifar100": ["image_size=16", "width=12", "latents=7", "blocks=2", "heads=2"],
     "transformer_forda": ["blocks=1", "heads=2", "key_dim=8", "head_units=12"],
@@ -22,6 +25,7 @@ SIZES = {
 }
 FORMULATIONS = {
     "inn_cifar10": ("factored", "shifted"),
+    "inn_cifar10_best": ("factored", "shifted"),
     "vit_cifar100": ("direct", "folded"),
     "perceiver_cifar100": ("direct", "folded"),
     "transformer_forda": ("direct", "folded"),

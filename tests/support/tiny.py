@@ -11,6 +11,10 @@ from loops.data.dataset import Dataset, Split
 TINY = {
     "convnet_cifar10": ["filters=2,3,5", "units=7"],
     "inn_cifar10": ["units=7"],
+    "inn_cifar10_best": [
+        *("widths=4,6", "blocks=1,2", "mlp_widths=5,7", "kernel_sizes=3,3", "groups=2,3", "bottlenecks=1,2"),
+        "hold_test=false",
+    ],
     "vit_cifar100": ["image_size=12", "width=6", "blocks=1", "heads=2", "mlp_width=5", "head_units=7"],
     "perceiver_cifar100": ["image_size=12", "width=6", "latents=5", "blocks=1", "heads=2"],
     "transformer_forda": ["blocks=1", "key_dim=3", "head_units=7"],
