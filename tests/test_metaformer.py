@@ -1,13 +1,17 @@
 """The MetaFormer: pinned sizes, shared networks, options, refusals. Values stand in the catalog."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.support.build import build
 from tfcore import random
+from tfcore.context import Share, for_xla, share_of_batch
 from tfcore.layers.feedforward import ChannelMlp
 from tfcore.layers.involution import Involution
+from tfcore.layers.normalization import BatchNorm
 from tfcore.layers.stochastic_depth import StochasticDepth, linear_rates
 from tfcore.models.metaformer import MetaFormer
 from tfcore.module import Module
@@ -159,3 +163,24 @@ def test_impossible_settings_are_refused_with_the_value(case):
     settings, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         build(MetaFormer, **{**SMALL, "image_size": 8, **settings}, key=KEY)
+
+
+def test_batch_norm_by_tensorflow_where_it_can():
+    """In a graph of one device; not where XLA compiles, nor where replicas share their statistics."""
+    x, share = tf.ones((4, 2, 2, 3)), Share(0, 4, 8, sum=lambda part: 2 * part)
+
+    def operations(formulation, context=contextlib.nullcontext):
+        layer = BatchNorm(channels=3, formulation=formulation)
+        with context():
+            graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(x).graph
+        return {operation.type for operation in graph.get_operations()}
+
+    assert "FusedBatchNormV3" in operations("auto")
+    for found in (
+        operations("formulas"),
+        operations("auto", for_xla),
+        operations("auto", lambda: share_of_batch(share)),
+    ):
+        assert "FusedBatchNormV3" not in found and "Mean" in found
+    with pytest.raises(ValueError, match="BatchNorm: formulation must be one of formulas, auto, got 'fast'"):
+        BatchNorm(channels=3, formulation="fast")

@@ -65,8 +65,8 @@ def _depthwise(dtype, **settings):
     return _case(layer, twin, random_array((2, 11, 7, 5), dtype))
 
 
-def _batch_norm(dtype, training):
-    layer = _randomized(BatchNorm(channels=5, dtype=dtype))
+def _batch_norm(dtype, training, **settings):
+    layer = _randomized(BatchNorm(channels=5, dtype=dtype, **settings))
     twin = keras.layers.BatchNormalization(dtype=dtype.name)
     x = 3 + random_array((2, 11, 7, 5), dtype)
     twin.build(x.shape)
@@ -165,6 +165,7 @@ ENTRIES = [
         lambda dtype: _depthwise(dtype, kernel_size=3, stride=2, use_bias=False, formulation="shifted"),
     ),
     Entry("layers.BatchNorm training", (BatchNorm,), lambda dtype: _batch_norm(dtype, True)),
+    Entry("layers.BatchNorm[auto] training", (BatchNorm,), lambda dtype: _batch_norm(dtype, True, formulation="auto")),
     Entry("layers.BatchNorm inference", (BatchNorm,), lambda dtype: _batch_norm(dtype, False)),
     Entry("layers.Dropout training", (Dropout,), _dropout),
     Entry("layers.StochasticDepth training", (StochasticDepth,), _stochastic_depth),

@@ -215,6 +215,18 @@ def _normalizations() -> list[Entry]:
 
         return Case(ours, theirs, (_image(dtype), *vectors))
 
+    def batch_norm_tensorflow(dtype):
+        def ours(x, gamma, beta):
+            return normalization.batch_norm_tensorflow(x, gamma, beta, epsilon=1e-3)
+
+        def theirs(x, gamma, beta):
+            moments = keras.ops.moments(x, axes=[0, 1, 2])
+            y = keras.ops.batch_normalization(x, *moments, -1, offset=beta, scale=gamma, epsilon=1e-3)
+            return y, *map(tf.stop_gradient, moments)
+
+        vectors = [random_array((CHANNELS,), dtype, seed) for seed in (1, 2)]
+        return Case(ours, theirs, (3 + _image(dtype), *vectors))
+
     def moving_average(dtype):
         def ours(average, value):
             return normalization.moving_average(average, value, 0.99)
@@ -227,6 +239,7 @@ def _normalizations() -> list[Entry]:
     return [
         Entry("ops.moments", (normalization.moments,), moments),
         Entry("ops.batch_norm", (normalization.batch_norm,), batch_norm),
+        Entry("ops.batch_norm_tensorflow", (normalization.batch_norm_tensorflow,), batch_norm_tensorflow),
         Entry("ops.moving_average", (normalization.moving_average,), moving_average),
     ]
 

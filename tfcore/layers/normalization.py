@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from tfcore.context import batch_mean
+from tfcore.context import batch_mean, current_share, is_xla
 from tfcore.module import Module
-from tfcore.ops.normalization import batch_norm, layer_norm, moments, moving_average
+from tfcore.ops.normalization import batch_norm, batch_norm_tensorflow, layer_norm, moments, moving_average
 from tfcore.precision import statistics_dtype, variable_dtype
 
 
@@ -17,8 +17,13 @@ class BatchNorm(Module):
 
     Weights: `gamma` (channels,) ones, `beta` zeros; not trained: `moving_mean` zeros, `moving_variance` ones.
 
+    Args:
+        formulation: in training, "formulas" computes as `tfcore.ops.normalization` writes it; "auto" takes TensorFlow's
+            operation (`batch_norm_tensorflow`) where it can: for (B, H, W, C) normalized by the statistics of what is
+            here, unless XLA compiles.
+
     Raises:
-        ValueError: for channels below 1.
+        ValueError: for channels below 1, or an unknown formulation.
     """
 
     def __init__(
@@ -27,12 +32,15 @@ class BatchNorm(Module):
         channels: int,
         momentum: float = 0.99,
         epsilon: float = 1e-3,
+        formulation: str = "formulas",
         dtype: tf.DType = tf.float32,
     ):
         super().__init__()
         if channels < 1:
             raise ValueError(f"BatchNorm: channels must be at least 1, got {channels}")
-        self.momentum, self.epsilon, self.dtype = momentum, epsilon, dtype
+        if formulation not in ("formulas", "auto"):
+            raise ValueError(f"BatchNorm: formulation must be one of formulas, auto, got {formulation!r}")
+        self.momentum, self.epsilon, self.formulation, self.dtype = momentum, epsilon, formulation, dtype
         zeros, ones = tf.zeros([channels], variable_dtype(dtype)), tf.ones([channels], variable_dtype(dtype))
         self.gamma = tf.Variable(ones, name="gamma")
         self.beta = tf.Variable(zeros, name="beta")
@@ -41,15 +49,24 @@ class BatchNorm(Module):
 
     def __call__(self, x: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         x = tf.cast(x, statistics_dtype(self.dtype))
-        if training:
+        if training and self._by_tensorflow(x):
+            y, mean, variance = batch_norm_tensorflow(x, self.gamma, self.beta, epsilon=self.epsilon)
+        elif training:
             mean, variance = moments(x, mean_of=batch_mean)  # (C,), (C,)
-            self.moving_mean.assign(moving_average(self.moving_mean, mean, self.momentum))
-            self.moving_variance.assign(moving_average(self.moving_variance, variance, self.momentum))
+            y = batch_norm(x, mean, variance, self.gamma, self.beta, epsilon=self.epsilon)  # (..., C)
         else:
             # Read here: a variable handed on could be read after another step has changed it.
             mean, variance = tf.identity(self.moving_mean), tf.identity(self.moving_variance)
-        y = batch_norm(x, mean, variance, self.gamma, self.beta, epsilon=self.epsilon)  # (..., C)
+            y = batch_norm(x, mean, variance, self.gamma, self.beta, epsilon=self.epsilon)  # (..., C)
+        if training:
+            self.moving_mean.assign(moving_average(self.moving_mean, mean, self.momentum))
+            self.moving_variance.assign(moving_average(self.moving_variance, variance, self.momentum))
         return tf.cast(y, self.dtype)
+
+    def _by_tensorflow(self, x: tf.Tensor) -> bool:
+        share = current_share()
+        own = share is None or share.sum is None  # the statistics
+        return self.formulation == "auto" and x.shape.rank == 4 and own and not is_xla()
 
 
 class LayerNorm(Module):

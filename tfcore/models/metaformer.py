@@ -95,7 +95,7 @@ class MetaFormerBlock(Module):
         dtype: tf.DType = tf.float32,
     ):
         super().__init__()
-        self.norm = BatchNorm(channels=channels, dtype=dtype)
+        self.norm = BatchNorm(channels=channels, formulation="auto", dtype=dtype)
         self.mixer, self.mlp = mixer, mlp
         self.drop = StochasticDepth(rate, site=site, dtype=dtype)
 
@@ -159,7 +159,7 @@ class MetaFormer(Module):
         self.blocks: list[MetaFormerBlock] = []
         self._stages = [stage for stage, count in enumerate(config.blocks) for _ in range(count)]  # of each block
         self._add_blocks(config, key, dtype)
-        self.norm = BatchNorm(channels=widths[-1], dtype=dtype)
+        self.norm = BatchNorm(channels=widths[-1], formulation="auto", dtype=dtype)
         self.logits = Dense(inputs=widths[-1], units=classes, key=random.fold_in(key, 1), dtype=dtype)
         check_sites(self)
 

@@ -37,7 +37,7 @@ def max_pool(
         ValueError: for sizes below 1, an unknown padding or formulation, or "tiles" where the windows do not tile.
     """
     window = Window(kernel_size, kernel_size if stride is None else stride, padding)
-    if _use_tiles(x, window, formulation, by_itself=is_xla()):
+    if _use_tiles(x, window, formulation):
         return max_pool_tiles(x, kernel_size)
     return tf.nn.max_pool2d(x, ksize=window.kernel_size, strides=window.stride, padding=window.padding)
 
@@ -50,11 +50,13 @@ def average_pool(
     padding: str = "VALID",
     formulation: str = "auto",
 ) -> tf.Tensor:
-    """y[b, i, j, c] = mean over the window at (i·s, j·s), zeros of SAME padding not counted. Else as `max_pool`,
-    but "auto" takes "tiles" without XLA, too.
+    """y[b, i, j, c] = mean over the window at (i·s, j·s), zeros of SAME padding not counted. Else as `max_pool`.
+
+    Forward and backward at (128, 32, 32, 16), K = 2, 2 cores of an AMD EPYC, in graph mode: 6.1 ms by tiles, 2.1 by
+    TensorFlow's operation.
     """
     window = Window(kernel_size, kernel_size if stride is None else stride, padding)
-    if _use_tiles(x, window, formulation, by_itself=True):
+    if _use_tiles(x, window, formulation):
         return average_pool_tiles(x, kernel_size)
     return tf.nn.avg_pool2d(x, ksize=window.kernel_size, strides=window.stride, padding=window.padding)
 
@@ -86,14 +88,14 @@ def _tiles(x: tf.Tensor, kernel_size: int) -> tf.Tensor:
     )  # (B, H', K, W', K, C)
 
 
-def _use_tiles(x: tf.Tensor, window: Window, formulation: str, *, by_itself: bool) -> bool:
-    """Whether pooling is by tiles; `by_itself`: in formulation auto, too, where they fit."""
+def _use_tiles(x: tf.Tensor, window: Window, formulation: str) -> bool:
+    """Whether pooling is by tiles."""
     _, height, width, _ = x.shape
     window.output_size(min(height, width))  # a VALID window larger than the image is refused here
     size = window.kernel_size
     tiling = window.stride == size and height % size == 0 and width % size == 0
     if formulation == "auto":
-        return tiling and by_itself
+        return tiling and is_xla()
     if formulation == "tiles":
         if not tiling:
             raise ValueError(
