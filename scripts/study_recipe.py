@@ -16,7 +16,7 @@ EXAMPLES = """\
   python scripts/study_recipe.py inn_cifar10 --data sample --epochs 2 --change group_order=block --change optimizer=sgd
   python scripts/study_recipe.py convnet_cifar10 --data DIR --change mirror=true crop_padding=4 --seeds 2
 """
-BASE = "as it is"
+BASE = "unchanged"
 
 
 def parser() -> command_line.Parser:
@@ -62,7 +62,7 @@ def main(arguments) -> int:
     base = base.changed([("hold_test", "true")])
     rows = {BASE: base}
     for change in arguments.change:
-        rows[" ".join("=".join(pair) for pair in change)] = base.changed(change)
+        rows[",".join("=".join(pair) for pair in change)] = base.changed(change)
     runs = study.plan(arguments.out, rows, range(arguments.seeds))
     try:
         study.run_all(arguments.out, runs, report=lambda line: print(line, flush=True))

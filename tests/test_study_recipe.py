@@ -39,11 +39,11 @@ def test_the_script(call, tmp_path, monkeypatch):
     code, text, _ = call("study_recipe", *arguments, *changes, "--markdown", table, "--json", file)
     assert code == 0 and table.read_text() in text
     assert [entry["change"] for entry in json.loads(file.read_text())] == [
-        "as it is",
-        "mirror=true crop_padding=2",
+        "unchanged",
+        "mirror=true,crop_padding=2",
         "optimizer=sgd",
     ]
-    run = Run.open(tmp_path / "study" / "mirror=true crop_padding=2" / "seed-0")
+    run = Run.open(tmp_path / "study" / "mirror=true,crop_padding=2" / "seed-0")
     assert run.recipe.mixing.crop_padding == 2 and "test" not in run.read_json("summary.json")
     code, again, _ = call("study_recipe", *arguments, *changes)  # all have ended: nothing is trained anew
     assert code == 0 and "starting" not in again and "mirror=true" in again
