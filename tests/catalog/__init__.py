@@ -15,6 +15,7 @@ from tests.catalog import (
     operations,
     optimizers,
     parameters,
+    resnet,
     sequence,
     timeseries,
 )
@@ -33,6 +34,7 @@ ENTRIES: dict[str, Entry] = {
         mixing,
         models,
         metaformer,
+        resnet,
         timeseries,
         optimizers,
     )
