@@ -23,13 +23,15 @@ from loops import learner as learner_module
 from loops import recipes
 from loops.devices import distribution
 from loops.devices.distribution import ONE_DEVICE, Devices, MirroredDevices
+from loops.objective import Objective
 from loops.recipes.recipe import Recipe
 from loops.run.runs import Run
-from loops.steps import Metrics, make_evaluation_step, make_train_step
+from loops.steps import Average, Metrics, make_evaluation_step, make_train_step
 from loops.train import Interrupted, train
 from tests.support.build import build
 from tests.support.tiny import tiny_dataset
 from tfcore import random
+from tfcore.layers.mixing import Mixing, MixingConfig
 from tfcore.models.cnn import Cnn
 from tfcore.models.inn import Inn
 from tfcore.models.timeseries import TimeSeriesTransformer
@@ -52,13 +54,14 @@ class Case:
     synchronized: bool = False
     xla: bool = False
     penalized: bool = False
+    augmented: bool = False  # examples moved, mirrored and erased, labels smoothed, weights averaged
 
 
 cnn = functools.partial(build, Cnn, image_size=8, filters=(3, 5), units=11, dtype=tf.float64)
 CASES = {
     # Dropout and augmentation are on: a mask belongs to an example, on whichever replica it is.
     "cnn": Case(lambda: cnn(key=KEY(), dropout=0.3), penalized=True),
-    "cnn_sync": Case(lambda: cnn(key=KEY(), batch_norm="after"), synchronized=True),
+    "cnn_sync": Case(lambda: cnn(key=KEY(), batch_norm="after"), synchronized=True, augmented=True),
     "cnn_each": Case(lambda: cnn(key=KEY(), batch_norm="after")),
     "inn_sync": Case(lambda: build(Inn, key=KEY(), image_size=8, units=5, dtype=tf.float64), synchronized=True),
     "vit": Case(
@@ -91,14 +94,21 @@ def ten_steps(case: Case, devices: Devices = ONE_DEVICE, steps: int = 10) -> dic
         optimizer = build(Sgd, model.named_trainable_variables(), learning_rate=0.05, momentum=0.9)
         metrics, val_metrics = Metrics(top_k=5), Metrics(top_k=5)
     penalty = (lambda: l2_penalty(model.kernels("all"), 0.01)) if case.penalized else lambda: None
-    settings = {"penalty": penalty, "xla": case.xla, "devices": devices}
-    step = make_train_step(model, optimizer, metrics, key=KEY(), **settings)
-    evaluation_step = make_evaluation_step(model, val_metrics, **settings)
+    objective, average = Objective(penalty=penalty), None
+    if case.augmented:
+        mixing = Mixing(MixingConfig(crop_padding=2, mirror=True, cutout=3))
+        objective = Objective(mixing=mixing, label_smoothing=0.1)
+        with devices.scope():
+            average = Average(case.model(), 0.9)
+    settings = {"xla": case.xla, "devices": devices}
+    step = make_train_step(model, optimizer, metrics, key=KEY(), objective=objective, average=average, **settings)
+    evaluation_step = make_evaluation_step(model, val_metrics, penalty=penalty, **settings)
     for number, (inputs, labels) in enumerate(batches(case.shape)[:steps]):
         assert step(devices.place(inputs), tf.constant(labels), tf.constant(number, tf.int64))
         if number > 7:
             evaluation_step(devices.place(inputs), tf.constant(labels))
     parts = {"model": model, "optimizer": optimizer, "metrics": metrics, "val_metrics": val_metrics}
+    parts |= {"average": average.model} if average is not None else {}
     variables = {f"{part}/{path}": v for part, module in parts.items() for path, v in module.named_variables().items()}
     for path, variable in variables.items():  # every copy has the same bits
         copies = [copy.numpy() for copy in getattr(variable, "values", [variable])]
