@@ -118,6 +118,42 @@ def test_options_of_the_vision_transformer(options):
     assert [tuple(weights.shape) for weights in maps] == 2 * [(3, 2, positions, positions)]
 
 
+COMPACT = {
+    "image_size": 32,
+    "stem": "convolution",
+    "width": 128,
+    "blocks": 4,
+    "heads": 2,
+    "key_dim": 64,
+    "feed_forward": "linear",
+    "head": "sequence",
+    "head_units": (),
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "count"), [({}, 495_268), ({"feed_forward": "local"}, 500_388), ({"stochastic_depth": 0.1}, 495_268)]
+)
+def test_parameter_counts_of_compact_ones(options, count):
+    """CCT-4/3×2 and variants; the paper counts 0.48 million with 10 classes, no biases of queries, keys and values."""
+    variables = build(VisionTransformer, **COMPACT | options, key=KEY).named_trainable_variables()
+    assert sum(int(np.prod(variable.shape)) for variable in variables.values()) == count
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
+def test_a_compact_one_trains_in_every_precision(dtype):
+    options = {"width": 8, "stem_filters": (5,), "blocks": 2, "mlp_width": 12, "key_dim": 3, "feed_forward": "local"}
+    settings = {**COMPACT, **options, "image_size": 9, "stochastic_depth": 0.5, "classes": 7}
+    model = build(VisionTransformer, **settings, key=KEY, dtype=dtype)
+    assert {variable.dtype for variable in model.variables} == {tf.float32}
+    x = tf.cast(IMAGES, tf.float32)
+    assert model(x, training=True, key=KEY).shape == (3, 7) and model(x).dtype == dtype
+    assert model.tokens.side == 3
+    assert [block.feed_forward_drop.rate for block in model.blocks] == [0.25, 0.5]
+    weights = tf.cast(model.pool.weights(tf.ones((3, 9, 8), dtype)), tf.float32)
+    np.testing.assert_allclose(weights, np.full((3, 9), 1 / 9), rtol=1e-2)
+
+
 @pytest.mark.parametrize(
     "options", [{"positions": "fourier", "bands": 3}, {"patch_size": 1}, {"iterations": 1}, {"latents": 1}]
 )
@@ -157,8 +193,30 @@ REFUSED = {
     ),
     "head": (
         lambda: build(VisionTransformer, **VIT, head="max", key=KEY),
-        "head must be one of flatten, mean, got 'max'",
+        "head must be one of flatten, mean, sequence, got 'max'",
     ),
+    "flat without units": (
+        lambda: build(VisionTransformer, **{**VIT, "head_units": ()}, key=KEY),
+        r"head_units must be a size for each layer, such as \(2048, 1024\), got \(\)",
+    ),
+    "stem": (lambda: build(VisionTransformer, **VIT, stem="pool", key=KEY), "stem must be one of patches, convolution"),
+    "patches unused": (
+        lambda: build(VisionTransformer, **VIT, stem="convolution", key=KEY),
+        "patch_size is for stem patches, and nothing uses 4 here",
+    ),
+    "filters unused": (
+        lambda: build(VisionTransformer, **VIT, stem_filters=(5, 7), key=KEY),
+        "stem_filters is for stem convolution",
+    ),
+    "feed forward": (
+        lambda: build(VisionTransformer, **VIT, feed_forward="gated", key=KEY),
+        "feed_forward must be one of activated, linear, local, got 'gated'",
+    ),
+    "depth": (
+        lambda: build(VisionTransformer, **VIT, stochastic_depth=1.0, key=KEY),
+        "stochastic_depth must be at least 0 and below 1",
+    ),
+    "key width": (lambda: build(VisionTransformer, **VIT, key_dim=0, key=KEY), "key_dim must be at least 1, got 0"),
     "augmentation": (
         lambda: build(VisionTransformer, **VIT, augmentation="all", key=KEY),
         "chain, fused, none, got 'all'",

@@ -17,6 +17,8 @@ from loops.run.runs import Run
 from tfcore.inspect.figures import attention_figures, figures
 from tfcore.inspect.graph.attention_weights import attention_maps
 from tfcore.layers.attention import Attention, MultiHeadAttention
+from tfcore.layers.embedding import Embedding
+from tfcore.layers.tokens import ImageTokens
 from tfcore.models.inn import Inn
 from tfcore.models.perceiver import Perceiver
 from tfcore.models.vit import VisionTransformer
@@ -92,7 +94,8 @@ def of_model(shown: Shown, what: str) -> Iterator[tuple[str, Draw]]:
         has = ", ".join(("samples", "curves", "parameters", *own))
         raise ValueError(f"{shown.label}: a {shown.recipe.name} has no {what} to show; it has {has}")
     for name, pictures in own.items():
-        if what == name or (what == "all" and (name != "positions" or has_positions(shown))):
+        exists = {"positions": has_positions, "patches": has_patches}.get(name)
+        if what == name or (what == "all" and (exists is None or exists(shown))):
             yield from pictures.items()
 
 
@@ -120,6 +123,8 @@ def kernels(shown: Shown) -> Figure:
 
 def patches(shown: Shown) -> Figure:
     """The first test image, whole and cut."""
+    if not has_patches(shown):
+        raise ValueError(f"{shown.label}: stem is convolution, which cuts no patches, and there is nothing to show")
     images, (name,) = shown.test_images(1)
     (image,) = as_seen(shown, images)
     return attention_figures.patches(image, shown.model.tokens.patches.patch_size, title=f"{shown.recipe.name}: {name}")
@@ -150,15 +155,26 @@ def cross_attention(shown: Shown) -> Figure:
 
 def positions(shown: Shown) -> Figure:
     """The learned positions' likeness; needs no data."""
-    if not has_positions(shown):
+    found = _positions(shown)
+    if found is None:
         kind = getattr(shown.recipe.model, "positions", "none")
         raise ValueError(f"{shown.label}: positions is {kind}, so none are learned and there is nothing to show")
-    return attention_figures.position_grid(shown.model.tokens.encoder.position.embeddings.numpy(), title=shown.title)
+    return attention_figures.position_grid(found.embeddings.numpy(), title=shown.title)
 
 
 def has_positions(shown: Shown) -> bool:
     """Whether the model's positions are learned."""
-    return shown.model.tokens.encoder.position is not None
+    return _positions(shown) is not None
+
+
+def has_patches(shown: Shown) -> bool:
+    """Whether the model cuts images into patches."""
+    return isinstance(shown.model.tokens, ImageTokens)
+
+
+def _positions(shown: Shown) -> Embedding | None:
+    tokens = shown.model.tokens
+    return tokens.encoder.position if isinstance(tokens, ImageTokens) else tokens.position
 
 
 def as_seen(shown: Shown, images: np.ndarray) -> np.ndarray:

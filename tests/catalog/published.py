@@ -77,8 +77,10 @@ def _image_model(kind: type, recipe: VitRecipe | PerceiverRecipe, inputs: np.nda
 
 
 def _vit(recipe: VitRecipe, sizes: Sizes, inputs: np.ndarray):
-    if recipe.model.head != "flatten":
-        raise ValueError(f"{recipe.name}: no counterpart of head {recipe.model.head}")
+    for field in ("stem", "key_dim", "feed_forward", "stochastic_depth", "head"):
+        value = getattr(recipe.model, field)
+        if value != getattr(type(recipe.model), field):
+            raise ValueError(f"{recipe.name}: no counterpart of {field} {value}")
     rates = {"dropout": recipe.model.dropout, "head_dropout": recipe.model.head_dropout}
     return _image_model(KerasVit, recipe, inputs, zoom_only=False, **rates)
 

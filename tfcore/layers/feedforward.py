@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfcore import random
+from tfcore.layers.conv import DepthwiseConv2D
 from tfcore.layers.dense import Dense
 from tfcore.layers.dropout import Dropout
 from tfcore.module import Module
@@ -72,6 +73,25 @@ class FeedForward(Module):
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         return self.dropout(self.output(gelu(self.hidden(x))), training=training, key=key)  # (..., units)
+
+
+class LocalFeedForward(FeedForward):
+    """`FeedForward` in which neighbours meet: Dense `hidden` → GELU → depthwise 3×3 → GELU → Dense `units` → dropout.
+
+    (B, side², inputs) -> (B, side², units), the tokens being the pixels of a square, row by row. LocalViT (Li et al.
+    2021, arXiv 2104.05707, section 3.2), with GELU where it has h-swish, and without its batch norms.
+    """
+
+    def __init__(self, *, side: int, hidden: int, key: tf.Tensor, dtype: tf.DType = tf.float32, **feed_forward):
+        super().__init__(hidden=hidden, key=key, dtype=dtype, **feed_forward)
+        self.side = side
+        self.local = DepthwiseConv2D(channels=hidden, kernel_size=3, key=random.fold_in(key, 2), dtype=dtype)
+
+    def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
+        hidden = gelu(self.hidden(x))  # (B, T, hidden)
+        square = tf.reshape(hidden, [-1, self.side, self.side, hidden.shape[2]])  # (B, side, side, hidden)
+        hidden = tf.reshape(gelu(self.local(square)), [-1, *hidden.shape[1:]])  # (B, T, hidden)
+        return self.dropout(self.output(hidden), training=training, key=key)  # (B, T, units)
 
 
 class ChannelMlp(Module):

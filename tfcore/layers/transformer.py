@@ -8,13 +8,18 @@ from tfcore.layers.dense import Dense
 from tfcore.layers.dropout import Dropout
 from tfcore.layers.feedforward import FeedForward, Mlp
 from tfcore.layers.normalization import LayerNorm
+from tfcore.layers.stochastic_depth import StochasticDepth
 from tfcore.module import Module
 from tfcore.ops.activations import relu
 from tfcore.ops.parameters import add_parameter
 
 
 class AttentionBlock(Module):
-    """x + attention(norm x): (B, T, width) -> (B, T, width). Arguments and errors as in `MultiHeadAttention`."""
+    """x + attention(norm x): (B, T, width) -> (B, T, width).
+
+    `rate` is that of the branch's stochastic depth, whose site is `site` + 8. Other arguments and errors as in
+    `MultiHeadAttention`.
+    """
 
     def __init__(
         self,
@@ -24,6 +29,7 @@ class AttentionBlock(Module):
         key_dim: int,
         dropout: float,
         site: int,
+        rate: float = 0.0,
         formulation: str = "direct",
         key: tf.Tensor,
         dtype: tf.DType = tf.float32,
@@ -40,26 +46,40 @@ class AttentionBlock(Module):
             key=random.fold_in(key, 0),
             dtype=dtype,
         )
+        self.attention_drop = StochasticDepth(rate, site=site + 8, dtype=dtype) if rate else None
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
-        return x + self.attention(self.attention_norm(x), training=training, key=key)  # (B, T, width)
+        y = self.attention(self.attention_norm(x), training=training, key=key)  # (B, T, width)
+        return x + (y if self.attention_drop is None else self.attention_drop(y, training=training, key=key))
 
 
 class PreNormBlock(AttentionBlock):
     """x + attention(norm x), then y + feed_forward(norm y): (B, T, width) -> (B, T, width).
 
     Pre-norm: Xiong et al. 2020, arXiv 2002.04745, figure 1b. The feed-forward network is given, since the vision
-    transformer and the Perceiver have different ones. Other arguments and errors as in `MultiHeadAttention`.
+    transformer and the Perceiver have different ones. Both branches have a stochastic depth of `rate`, with the sites
+    `site` + 8 and + 9. Other arguments and errors as in `MultiHeadAttention`.
     """
 
-    def __init__(self, feed_forward: Mlp | FeedForward, *, width: int, dtype: tf.DType = tf.float32, **attention):
-        super().__init__(width=width, dtype=dtype, **attention)
+    def __init__(
+        self,
+        feed_forward: Mlp | FeedForward,
+        *,
+        width: int,
+        site: int,
+        rate: float = 0.0,
+        dtype: tf.DType = tf.float32,
+        **attention,
+    ):
+        super().__init__(width=width, site=site, rate=rate, dtype=dtype, **attention)
         self.feed_forward_norm = LayerNorm(width=width, dtype=dtype)
         self.feed_forward = feed_forward
+        self.feed_forward_drop = StochasticDepth(rate, site=site + 9, dtype=dtype) if rate else None
 
     def __call__(self, x: tf.Tensor, *, training: bool = False, key: tf.Tensor | None = None) -> tf.Tensor:
         x = super().__call__(x, training=training, key=key)  # (B, T, width): the only exchange between positions
-        return x + self.feed_forward(self.feed_forward_norm(x), training=training, key=key)  # (B, T, width)
+        y = self.feed_forward(self.feed_forward_norm(x), training=training, key=key)  # (B, T, width)
+        return x + (y if self.feed_forward_drop is None else self.feed_forward_drop(y, training=training, key=key))
 
 
 class PostNormBlock(Module):
