@@ -9,6 +9,7 @@ from tests.catalog import (
     attention,
     augmentation,
     compact,
+    convolution_transformer,
     layers,
     metaformer,
     mixing,
@@ -38,6 +39,7 @@ ENTRIES: dict[str, Entry] = {
         metaformer,
         resnet,
         timeseries,
+        convolution_transformer,
         optimizers,
     )
     for entry in group.ENTRIES

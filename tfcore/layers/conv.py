@@ -1,4 +1,4 @@
-"""Two-dimensional convolution layers: over all channels, and of each channel by itself."""
+"""Convolution layers: of images over all channels and of each channel by itself, and of series."""
 
 import math
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfcore import random
 from tfcore.initializers import Initializer, glorot_uniform
 from tfcore.module import Module
-from tfcore.ops.convolution import DEPTHWISE_FORMULATIONS, FORMULATIONS, convolve, convolve_depthwise
+from tfcore.ops.convolution import DEPTHWISE_FORMULATIONS, FORMULATIONS, convolve, convolve_depthwise, convolve_series
 from tfcore.ops.parameters import add_parameter
 from tfcore.ops.patches import Window
 from tfcore.ops.pooling import max_pool
@@ -115,4 +115,42 @@ class DepthwiseConv2D(Module):
             padding=self.padding,
             formulation=self.formulation,
         )  # (B, H', W', channels)
+        return y if self.bias is None else add_parameter(y, self.bias)
+
+
+class Conv1D(Module):
+    """y = convolve_series(x, kernel) + bias: (B, T, channels) -> (B, T', filters); see `tfcore.ops.convolution`.
+
+    Weights: `kernel` (K, channels, filters) from the `initializer`, `bias` (filters,) zero, none without `use_bias`.
+
+    Raises:
+        ValueError: for sizes below 1, or an unknown padding.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        filters: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: str = "SAME",
+        use_bias: bool = True,
+        initializer: Initializer = glorot_uniform,
+        key: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+    ):
+        super().__init__()
+        for name, value in (("channels", channels), ("filters", filters)):
+            if value < 1:
+                raise ValueError(f"Conv1D: {name} must be at least 1, got {value}")
+        Window(kernel_size, stride, padding)  # refuses impossible sizes here, not at the first series
+        self.stride, self.padding, self.dtype = stride, padding, dtype
+        stored = variable_dtype(dtype)
+        self.kernel = tf.Variable(initializer((kernel_size, channels, filters), key, stored), name="kernel")
+        self.bias = tf.Variable(tf.zeros([filters], stored), name="bias") if use_bias else None
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        x, kernel = tf.cast(x, self.dtype), tf.cast(self.kernel, self.dtype)
+        y = convolve_series(x, kernel, stride=self.stride, padding=self.padding)  # (B, T', filters)
         return y if self.bias is None else add_parameter(y, self.bias)

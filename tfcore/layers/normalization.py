@@ -19,8 +19,8 @@ class BatchNorm(Module):
 
     Args:
         formulation: in training, "formulas" computes as `tfcore.ops.normalization` writes it; "auto" takes TensorFlow's
-            operation (`batch_norm_tensorflow`) where it can: for (B, H, W, C) normalized by the statistics of what is
-            here, unless XLA compiles.
+            operation (`batch_norm_tensorflow`) where it can: for (B, H, W, C) and (B, T, C), normalized by the
+            statistics of what is here, unless XLA compiles.
 
     Raises:
         ValueError: for channels below 1, or an unknown formulation.
@@ -66,7 +66,7 @@ class BatchNorm(Module):
     def _by_tensorflow(self, x: tf.Tensor) -> bool:
         share = current_share()
         own = share is None or share.sum is None  # the statistics
-        return self.formulation == "auto" and x.shape.rank == 4 and own and not is_xla()
+        return self.formulation == "auto" and x.shape.rank in (3, 4) and own and not is_xla()
 
 
 class LayerNorm(Module):

@@ -14,7 +14,7 @@ from tfcore.ops.positions import sinusoids
 
 
 class RandomShift(Module):
-    """In training, move each series (B, T) by its own whole number of steps, at most `reach` either way.
+    """In training, move each series (B, T) or (B, T, C) by its own whole number of steps, at most `reach` either way.
 
     The value at the end is repeated into the gap. `site` tells this layer's random numbers from every other layer's.
 

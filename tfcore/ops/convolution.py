@@ -1,6 +1,6 @@
-"""Two-dimensional convolution (cross-correlation, as every deep-learning library means it).
+"""Convolution of images and series (cross-correlation, as every deep-learning library means it).
 
-Glossary: B batch, H W C image, H' W' output size, K kernel size, F filters.
+Glossary: B batch, H W C image, H' W' output size, T C series, T' its output's length, K kernel size, F filters.
 """
 
 import tensorflow as tf
@@ -112,3 +112,21 @@ def convolve_depthwise_tensorflow(x: tf.Tensor, kernel: tf.Tensor, window: Windo
 
 
 DEPTHWISE_FORMULATIONS = {"tensorflow": convolve_depthwise_tensorflow, "shifted": convolve_depthwise_shifted}
+
+
+def convolve_series(x: tf.Tensor, kernel: tf.Tensor, *, stride: int = 1, padding: str = "SAME") -> tf.Tensor:
+    """y[b, t, f] = Σ_{u, c} padded[b, t·s + u, c] · kernel[u, c, f], along time: (B, T, C), (K, C, F) -> (B, T', F).
+
+    By TensorFlow's operation, as an image of one row. Source: Waibel et al. 1989, section II.
+
+    Raises:
+        ValueError: for an unknown padding, sizes below 1, or channels that do not match the kernel's.
+    """
+    if kernel.shape[1] != x.shape[2]:
+        raise ValueError(
+            f"a kernel of shape {tuple(kernel.shape)} does not fit a series of {x.shape[2]} channels: "
+            "expected (K, channels, filters)"
+        )
+    Window(int(kernel.shape[0]), stride, padding)
+    row = tf.nn.conv2d(tf.expand_dims(x, 1), kernel[None], strides=[1, stride], padding=padding)  # (B, 1, T', F)
+    return tf.squeeze(row, axis=1)  # (B, T', F)
