@@ -21,7 +21,7 @@ from tfcore.layers.mixing import MixingConfig
 from tfcore.models.cnn import ConvNet, ConvNetConfig
 from tfcore.models.inn import Inn, InnConfig
 from tfcore.models.metaformer import MetaFormer, MetaFormerConfig
-from tfcore.optimizers.config import AdamConfig, AdamWConfig
+from tfcore.optimizers.config import AdamConfig, MuonConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,16 +77,16 @@ CONVNET_CIFAR10 = ConvNetRecipe(
 INN_CIFAR10_BEST = MetaFormerRecipe(
     name="inn_cifar10_best",
     dataset="cifar10",
-    epochs=150,
+    epochs=100,
     batch_size=128,
     validation=0.1,
     hold_test=True,
     pixel_scale=1.0,
     schedule="cosine",
-    warmup_steps=1760,  # five epochs
+    warmup_steps=704,  # two epochs
     average_decay=0.998,
     xla="off",
     model=MetaFormerConfig(),
     mixing=MixingConfig(crop_padding=4, mirror=True),
-    optimizer=AdamWConfig(learning_rate=1e-2, weight_decay=0.02),
+    optimizer=MuonConfig(learning_rate=2e-2, weight_decay=0.01),
 )
