@@ -6,7 +6,7 @@ A page marks a table by `<!-- table NAME -->` above and `<!-- end of table -->` 
 import re
 from collections.abc import Callable
 
-from loops.studies.results import accuracy, costs
+from loops.studies.results import accuracy, best, costs
 from loops.studies.results.files import RESULTS, ROOT, Table
 
 PAGES = (ROOT / "README.md", RESULTS / "README.md")
@@ -19,6 +19,7 @@ TABLES: dict[str, tuple[Callable[[], Table], str]] = {
     "seven-sets": (accuracy.seven_sets, "llll"),
     "cnn-published": (accuracy.cnn_published, "lllll"),
     "cnn-explained": (accuracy.cnn_explained, "lllll"),
+    "tried": (best.tried, "llrrrl"),
     "train-steps": (costs.train_steps, "lrlrrlrr"),
     "dead-branch": (costs.dead_branch, "lrrl"),
     "parity": (costs.parity, "lllll"),
