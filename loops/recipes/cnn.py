@@ -13,13 +13,16 @@ GPU: 0.906 and 0.729, the fastest epoch 22.7 s (`results/cnn_cifar10-base`; the 
 import dataclasses
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
+from tfcore.layers.mixing import MixingConfig
 from tfcore.models.cnn import Cnn, CnnConfig
+from tfcore.models.resnet import ResNet, ResNetConfig
 from tfcore.ops.losses import l1_penalty, l2_penalty
-from tfcore.optimizers.config import AdamConfig
+from tfcore.optimizers.config import AdamConfig, AdamWConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,21 @@ class CnnRecipe(Recipe):
         return tf.add_n(terms) if terms else None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetRecipe(Recipe):
+    """A residual network with fewer parameters than the published network."""
+
+    model: ResNetConfig
+
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> ResNet:
+        return ResNet(
+            self.model, key=key, in_channels=sizes.input_shape[2], classes=sizes.classes, dtype=self.compute_dtype
+        )
+
+    def fit_statistics(self, model: ResNet, inputs: np.ndarray) -> None:
+        model.normalization.fit(inputs)
+
+
 CNN_CIFAR10 = CnnRecipe(
     name="cnn_cifar10",
     dataset="cifar10",
@@ -67,4 +85,20 @@ CNN_CIFAR10 = CnnRecipe(
     diagnostics=True,
     model=CnnConfig(),
     optimizer=AdamConfig(),
+)
+CNN_CIFAR10_BEST = ResNetRecipe(
+    name="cnn_cifar10_best",
+    dataset="cifar10",
+    epochs=150,
+    batch_size=128,
+    validation=0.1,
+    hold_test=True,
+    pixel_scale=1.0,
+    schedule="cosine",
+    warmup_steps=1760,  # five epochs
+    average_decay=0.998,
+    xla="off",
+    model=ResNetConfig(blocks=(3, 3, 4)),
+    mixing=MixingConfig(crop_padding=4, mirror=True),
+    optimizer=AdamWConfig(learning_rate=4e-3, weight_decay=0.05),
 )

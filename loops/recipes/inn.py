@@ -56,6 +56,8 @@ class MetaFormerRecipe(Recipe):
 
     @property
     def variants(self) -> tuple[tuple[str, ...], ...]:
+        if self.model.mixer != "involution":
+            return ()
         return ("formulation=shifted",), ("formulation=factored",)
 
     def build_model(self, key: tf.Tensor, sizes: Sizes) -> MetaFormer:

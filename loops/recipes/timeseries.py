@@ -18,13 +18,14 @@ import tensorflow as tf
 from loops.data.dataset import Sizes
 from loops.data.repair import LENGTHS, MISSING, Repair
 from loops.recipes.recipe import Recipe
+from tfcore.models.convolution_transformer import ConvolutionTransformer, ConvolutionTransformerConfig
 from tfcore.models.timeseries import (
     TimeSeriesTransformer,
     TimeSeriesTransformerConfig,
     WindowTransformer,
     WindowTransformerConfig,
 )
-from tfcore.optimizers.config import AdamConfig
+from tfcore.optimizers.config import AdamConfig, AdamWConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,19 @@ class WindowTransformerRecipe(SeriesRecipe):
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvolutionTransformerRecipe(SeriesRecipe):
+    """Convolutions in front of attention, with fewer parameters than the faithful model."""
+
+    model: ConvolutionTransformerConfig
+
+    def build_model(self, key: tf.Tensor, sizes: Sizes) -> ConvolutionTransformer:
+        length, channels = sizes.input_shape
+        return ConvolutionTransformer(
+            self.model, key=key, length=length, channels=channels, classes=sizes.classes, dtype=self.compute_dtype
+        )
+
+
 TRANSFORMER_FORDA = TransformerRecipe(
     name="transformer_forda",
     dataset="FordA",
@@ -107,4 +121,20 @@ TRANSFORMER_FORDA_MENDED = WindowTransformerRecipe(
     warmup_steps=20,
     stop_patience=40,
     monitor="val_loss",
+)
+
+TRANSFORMER_SERIES_BEST = ConvolutionTransformerRecipe(
+    name="transformer_series_best",
+    dataset="FordA",
+    epochs=100,
+    batch_size=16,
+    validation=0.2,
+    shuffle_split=True,
+    hold_test=True,
+    model=ConvolutionTransformerConfig(),
+    optimizer=AdamWConfig(learning_rate=2e-3, weight_decay=0.05, clip_norm=1.0),
+    schedule="cosine",
+    warmup_steps=20,
+    monitor="val_loss",
+    xla="off",
 )

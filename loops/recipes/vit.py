@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
+from tfcore.layers.mixing import MixingConfig
 from tfcore.models.vit import VisionTransformer, VisionTransformerConfig
 from tfcore.optimizers.config import AdamWConfig
 
@@ -43,4 +44,36 @@ VIT_CIFAR100 = VitRecipe(
     top_k=5,
     model=VisionTransformerConfig(),
     optimizer=AdamWConfig(weight_decay=1e-4, decay="unscaled"),
+)
+VIT_CIFAR100_BEST = VitRecipe(
+    name="vit_cifar100_best",
+    dataset="cifar100",
+    epochs=100,
+    batch_size=128,
+    validation=0.1,
+    hold_test=True,
+    pixel_scale=1.0,
+    top_k=5,
+    schedule="cosine",
+    warmup_steps=1760,  # five epochs
+    label_smoothing=0.1,
+    average_decay=0.998,
+    xla="off",
+    model=VisionTransformerConfig(
+        image_size=32,
+        stem="convolution",
+        width=128,
+        blocks=4,
+        heads=2,
+        key_dim=64,
+        feed_forward="local",
+        stochastic_depth=0.1,
+        dropout=0.0,
+        head="sequence",
+        head_units=(),
+        head_dropout=0.0,
+        augmentation="none",
+    ),
+    mixing=MixingConfig(crop_padding=4, mirror=True),
+    optimizer=AdamWConfig(weight_decay=0.06),
 )

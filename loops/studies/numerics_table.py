@@ -18,6 +18,11 @@ SIZES = {
     "inn_cifar10_best": [
         *("widths=4,6", "blocks=1,2", "mlp_widths=5,7", "kernel_sizes=3,3", "groups=2,3", "bottlenecks=1,2"),
     ],
+    "cnn_cifar10_best": ["widths=5,7", "blocks=1,2"],
+    "vit_cifar100_best": [
+        *("image_size=16", "stem_filters=5", "width=12", "blocks=2", "key_dim=5", "mlp_width=11"),
+    ],
+    "transformer_series_best": ["kernels=5,11", "stem_filters=3", "filters=5,12", "heads=3", "mlp_width=13"],
     "vit_cifar100": ["image_size=24", "width=12", "blocks=2", "heads=2", "mlp_width=20", "head_units=24,12"],
     "perceiver_cifar100": ["image_size=16", "width=12", "latents=7", "blocks=2", "heads=2"],
     "transformer_forda": ["blocks=1", "heads=2", "key_dim=8", "head_units=12"],

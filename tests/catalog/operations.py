@@ -70,7 +70,8 @@ def _convolutions() -> list[Entry]:
         name = f"ops.convolve[{formulation}] {size}×{size} stride {stride} {padding}"
         return Entry(name, (convolution.convolve, convolution.FORMULATIONS[formulation]), case)
 
-    return [entry(*window, formulation) for window in WINDOWS for formulation in convolution.FORMULATIONS]
+    windows = (*WINDOWS, (1, 2, "SAME"), (1, 3, "VALID"))
+    return [entry(*window, formulation) for window in windows for formulation in convolution.FORMULATIONS]
 
 
 def _depthwise_convolutions() -> list[Entry]:

@@ -15,6 +15,18 @@ TINY = {
         *("widths=4,6", "blocks=1,2", "mlp_widths=5,7", "kernel_sizes=3,3", "groups=2,3", "bottlenecks=1,2"),
         "hold_test=false",
     ],
+    "cnn_cifar10_best": [
+        *("widths=4,6", "blocks=1,1"),
+        "hold_test=false",
+    ],
+    "vit_cifar100_best": [
+        *("image_size=12", "stem_filters=5", "width=6", "blocks=1", "key_dim=3", "mlp_width=7"),
+        "hold_test=false",
+    ],
+    "transformer_series_best": [
+        *("kernels=3,5", "stem_filters=3", "filters=5,6", "heads=2", "mlp_width=7"),
+        "hold_test=false",
+    ],
     "vit_cifar100": ["image_size=12", "width=6", "blocks=1", "heads=2", "mlp_width=5", "head_units=7"],
     "perceiver_cifar100": ["image_size=12", "width=6", "latents=5", "blocks=1", "heads=2"],
     "transformer_forda": ["blocks=1", "key_dim=3", "head_units=7"],

@@ -56,11 +56,15 @@ def convolve_tensorflow(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.T
     """Convolution by TensorFlow's operation (oneDNN, cuDNN or XLA); of single pixels it is a matrix product.
 
     As such its gradient does not go through XLA's convolution of thin channels, which is slow on CPU: the INN's step
-    (patches, batch 256, compiled, 2 cores of an AMD EPYC) took 34 ms with it and takes 24.
+    (patches, batch 256, compiled, 2 cores of an AMD EPYC) took 34 ms with it and takes 24. And where there is a stride,
+    the gradient of TensorFlow's operation writes outside of its memory (2.21 by oneDNN on CPU, (5, 32, 32, 4) to 6
+    filters with stride 2: the process dies).
     """
-    if window.kernel_size == 1 and window.stride == 1:
-        pixels = tf.reshape(x, [-1, x.shape[3]])  # (B·H·W, C)
-        return tf.reshape(pixels @ kernel[0, 0], [-1, *x.shape[1:3], kernel.shape[3]])  # (B, H, W, F)
+    if window.kernel_size == 1:
+        if window.stride > 1:
+            x = x[:, :: window.stride, :: window.stride]  # (B, H', W', C)
+        pixels = tf.reshape(x, [-1, x.shape[3]])  # (B·H'·W', C)
+        return tf.reshape(pixels @ kernel[0, 0], [-1, *x.shape[1:3], kernel.shape[3]])  # (B, H', W', F)
     return tf.nn.conv2d(x, kernel, strides=window.stride, padding=window.padding)  # (B, H', W', F)
 
 
