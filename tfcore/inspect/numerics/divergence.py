@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfcore.inspect.numerics.recording import KINDS, Computation, Record, Values, record
-from tfcore.inspect.numerics.referee import FORMATS, Rounding, follow
+from tfcore.inspect.numerics.referee import FORMATS, Rounding, follow, shaken
 from tfcore.module import Module
 
 # A part does many operations, each of which rounds; the measured movement is that of one random rounding of its inputs.
@@ -20,6 +20,7 @@ SUMS = 4.0
 UPDATE = 1024.0
 AMPLIFIED = 16.0  # from here on a sentence says that a part amplifies
 NOISE = 0.25  # a tensor that rounding moves by more of its largest number is rounding itself
+DRAWS = 3  # of random rounding, to see that: one may leave a tensor of a single number where it was
 PHASES = dict(zip(KINDS, ("output", "gradient of the output", "gradient", "value after the step"), strict=True))
 
 
@@ -119,8 +120,9 @@ def compare(
         if name not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
     exact = record(dataclasses.replace(referee, xla=None))
+    zeros = _rounding_alone(exact, [shaken(referee, Rounding("float64", seed=seed)) for seed in range(DRAWS)])
     sides = [
-        _Judged(side, exact, referee, format, scale)
+        _Judged(side, exact, zeros, referee, format, scale)
         for side, format, scale in zip((a, b), formats, scales, strict=True)
     ]
     places = _places(model)
@@ -144,8 +146,10 @@ def compare(
 class _Judged:
     """One side with what the referee finds of it."""
 
-    def __init__(self, side: Record, exact: Record, referee: Computation, format: str, scale: float):
-        self.side, self.exact, self.format = side, exact, format
+    def __init__(
+        self, side: Record, exact: Record, zeros: set[tuple[str, str]], referee: Computation, format: str, scale: float
+    ):
+        self.side, self.exact, self.zeros, self.format = side, exact, zeros, format
         _check_shapes(side, exact)
         self.own = follow(referee, side)
         self.moved = follow(referee, side, Rounding(format, scale))
@@ -159,6 +163,8 @@ class _Judged:
         movement = _distance(self._of(self.moved, kind, name), own)
         size = max(float(np.abs(exact[np.isfinite(exact)]).max(initial=0.0)), largest) or 1.0
         absolute = least / (self.scale if kind in ("backward", "gradients") else 1.0)
+        if (kind, name) in self.zeros:
+            movement = max(movement, float(np.abs(exact).max(initial=0.0)) * unit / FORMATS["float64"][0])
         operations = UPDATE if kind == "after" else OPERATIONS + SUMS * math.sqrt(self._terms(name))
         explained = operations * (max(movement, unit * largest) + absolute)
         amplification = movement / (unit * largest) if largest else 0.0
@@ -175,6 +181,21 @@ class _Judged:
     @staticmethod
     def _of(record: Record, kind: str, name: str) -> np.ndarray:
         return np.asarray(getattr(record, kind)[name], np.float64)
+
+
+def _rounding_alone(exact: Record, moved: list[Record]) -> set[tuple[str, str]]:
+    """Return (kind, name) of what is zero but for rounding: moving the weights by float64's own roundoff changes it.
+
+    Such as the gradient of a bias in front of a batch norm, or of attention's keys. What float64 leaves of it is what
+    the order of the operations leaves there, and a format of a larger roundoff leaves as much more.
+    """
+    return {
+        (kind, name)
+        for kind in KINDS
+        if kind != "after"  # judged from the recorded gradients, whatever these are
+        for name, value in getattr(exact, kind).items()
+        if max(_distance(getattr(one, kind)[name], value) for one in moved) >= NOISE * np.abs(value).max(initial=0.0)
+    }
 
 
 def _stored(format: str) -> str:

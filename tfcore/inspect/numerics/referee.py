@@ -14,7 +14,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfcore.inspect.numerics.recording import Computation, Notes, Record, Values, as_array, kept
+from tfcore.inspect.numerics.recording import Computation, Notes, Record, Values, as_array, kept, record
 
 # Unit roundoff, and half of the smallest number: below, a number may become 0.
 FORMATS = {
@@ -90,3 +90,18 @@ def follow(computation: Computation, recorded: Record, rounding: Rounding | None
         after = {name: as_array(variable) for name, variable in computation.variables.items()}
     values: dict[str, Values] = {kind: {n: as_array(x) for n, x in group.items()} for kind, group in found.items()}
     return Record(values["forward"], values["backward"], values["gradients"], after, dict(notes.dtypes))
+
+
+def shaken(computation: Computation, rounding: Rounding) -> Record:
+    """Return what a computation gives from weights moved at random by up to a format's unit roundoff.
+
+    Nothing is followed: what any operation rounds goes on to all that comes after it. The variables are as before
+    afterwards.
+    """
+    generator, unit = rounding.numbers(), FORMATS[rounding.format][0]
+    with kept(computation.variables):
+        for variable in computation.variables.values():
+            if variable.trainable:
+                value = variable.numpy()
+                variable.assign(value * (1 + unit * generator.uniform(-1, 1, value.shape)))
+        return record(dataclasses.replace(computation, xla=None))
