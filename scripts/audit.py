@@ -1,8 +1,9 @@
 """What in a model is dead, constant or ignored, and why; and what each of its parts is worth.
 
 Over a few batches: the gradient of every variable, the output of every layer, in float32. Then, on test examples, what
-the accuracy loses when positions are permuted, attention made uniform, a block dropped, a head set to zero. Without
---run the weights are those that a training starts from: what is dead by construction shows there already.
+the accuracy loses when positions are permuted, attention made uniform, an involution's kernel the image's mean, a block
+dropped, a head set to zero. Without --run the weights are those that a training starts from: what is dead by
+construction shows there already.
 """
 
 from pathlib import Path

@@ -11,6 +11,7 @@ from tfcore.layers.attention import MultiHeadAttention
 from tfcore.layers.patches import Patches
 from tfcore.models.cnn import ConvNet
 from tfcore.models.inn import Inn
+from tfcore.models.metaformer import MetaFormer
 from tfcore.models.perceiver import Perceiver
 from tfcore.models.timeseries import TimeSeriesTransformer
 from tfcore.models.vit import VisionTransformer
@@ -32,6 +33,11 @@ def _perceiver():
 
 def _series(**settings):
     return build(TimeSeriesTransformer, key=KEY, length=11, heads=2, key_dim=3, blocks=2, head_units=7, **settings)
+
+
+def _metaformer():
+    settings = {"widths": (4, 6), "blocks": (1, 1), "mlp_widths": (5, 7), "kernel_sizes": (3, 3), "groups": (2, 3)}
+    return build(MetaFormer, key=KEY, image_size=8, bottlenecks=(2, 2), classes=3, **settings)
 
 
 def _images(count=6):
@@ -65,7 +71,15 @@ def test_what_each_model_has():
     convnet = build(ConvNet, key=KEY, image_size=8, filters=(4, 5, 5), units=7)
     assert list(_named(convnet, _images())) == ["drop convolutions/2"]
     assert list(_named(build(Inn, key=KEY, image_size=8, units=7), _images())) == [
-        f"drop involutions/{i}" for i in range(3)
+        "all kernels the image's mean",
+        *(f"mean kernel in involutions/{i}" for i in range(3)),
+        *(f"drop involutions/{i}" for i in range(3)),
+    ]
+    assert list(_named(_metaformer(), _images())) == [
+        "all kernels the image's mean",
+        *(f"mean kernel in blocks/{i}/mixer" for i in range(2)),
+        *(f"drop mlps/{i}" for i in range(2)),
+        *(f"drop blocks/{i}{part}" for i in range(2) for part in ("", "/mixer")),
     ]
 
 
@@ -148,6 +162,24 @@ def test_permuted_patches_and_time_steps():
     np.testing.assert_array_equal(permuted, series(same))
 
 
+def test_a_mean_kernel_and_a_dropped_mixer():
+    model, images = _metaformer(), _images()
+    named, before = _named(model, images), model(images).numpy()
+    with named["all kernels the image's mean"].change():
+        found = model(images).numpy()
+    assert np.abs(found - before).max() > 1e-3
+    for block in model.blocks:
+        block.mixer.formulation = "mean"
+    np.testing.assert_array_equal(model(images), found)
+    for block in model.blocks:
+        block.mixer.formulation = "factored"
+    np.testing.assert_array_equal(model(images), before)
+    with named["drop blocks/1/mixer"].change():
+        found = model(images).numpy()
+    model.blocks[1].mixer = None
+    np.testing.assert_array_equal(model(images), found)
+
+
 def test_a_dropped_block_is_the_identity():
     model, images = _random_weights(_vit()), _images()
     with _named(model, images)["drop blocks/1"].change():
@@ -180,7 +212,7 @@ def test_a_head_is_zeroed_and_comes_back(formulation):
     np.testing.assert_array_equal(model.attention.output.kernel.numpy(), kernel)
 
 
-@pytest.mark.parametrize("make", [_vit, _perceiver])
+@pytest.mark.parametrize("make", [_vit, _perceiver, _metaformer])
 def test_nothing_stays_changed(make):
     model, images = _random_weights(make()), _images()
     before = {path: variable.numpy() for path, variable in model.named_variables().items()}

@@ -18,13 +18,17 @@ import tensorflow as tf
 from tfcore.inspect.audit.gradients import Batch
 from tfcore.inspect.graph.calls import Call, outputs, watch
 from tfcore.layers.attention import Attention, MultiHeadAttention
+from tfcore.layers.involution import Involution
 from tfcore.layers.patches import Patches
 from tfcore.module import Module
 
 
 @dataclasses.dataclass(frozen=True)
 class Intervention:
-    """A change of the model while `change()` is open; kind: permute, uniform, drop or head; path: what it changes."""
+    """A change of the model while `change()` is open.
+
+    kind: permute, uniform, mean, drop or head; path: what it changes.
+    """
 
     name: str
     kind: str
@@ -57,7 +61,9 @@ def interventions(model: Module, inputs: tf.Tensor, *, seed: int = 0) -> list[In
 
     - permute: the patches of each image, or the time steps of each series (B, T, C), in a random order of their own.
     - uniform: all weights of an attention 1/S, in each attention layer, and in all of them.
-    - drop: output = input, for each member of a list of layers (`blocks/3`) where the shapes agree.
+    - mean: the kernel of an involution at every position the image's mean kernel, in each involution, and in all.
+    - drop: output = input, for each member of a list of layers (`blocks/3`) and what it calls its `mixer`, where the
+      shapes agree.
     - head: what a head adds to the output of a multi-head attention is 0.
 
     Args:
@@ -84,8 +90,12 @@ def interventions(model: Module, inputs: tf.Tensor, *, seed: int = 0) -> list[In
     if len(attentions) > 1:
         found.append(_uniform("all attention weights uniform", attentions))
     found += [_uniform(f"uniform weights in {path}", {path: layer}) for path, layer in attentions.items()]
+    involutions = {path: layer for path, layer in modules.items() if isinstance(layer, Involution)}
+    if len(involutions) > 1:
+        found.append(_mean("all kernels the image's mean", involutions))
+    found += [_mean(f"mean kernel in {path}", {path: layer}) for path, layer in involutions.items()]
     for path, module in modules.items():
-        if re.fullmatch(r"[^/]+/\d+", path) and module.named_trainable_variables() and path in first:
+        if re.fullmatch(r"[^/]+/\d+(/mixer)?", path) and module.named_trainable_variables() and path in first:
             before, after = first[path]
             if tf.is_tensor(before) and before.shape[1:] == after.shape[1:]:
                 found.append(_replacing(model, f"drop {path}", "drop", [path], _dropped))
@@ -183,6 +193,23 @@ def _uniform(name: str, layers: dict[str, Attention | MultiHeadAttention]) -> In
             yield
 
     return Intervention(name, "uniform", ", ".join(layers), change)
+
+
+def _mean(name: str, layers: dict[str, Involution]) -> Intervention:
+    """The control of `Involution`, in its place."""
+
+    @contextlib.contextmanager
+    def change() -> Iterator[None]:
+        before = {path: layer.formulation for path, layer in layers.items()}
+        for layer in layers.values():
+            layer.formulation = "mean"
+        try:
+            yield
+        finally:
+            for path, layer in layers.items():
+                layer.formulation = before[path]
+
+    return Intervention(name, "mean", ", ".join(layers), change)
 
 
 @contextlib.contextmanager
