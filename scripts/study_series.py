@@ -65,6 +65,11 @@ def main(arguments) -> int:
             row = rows[f"{name}/{recipe}"] = recipes.get(recipe).changed(settings)
             if not row.validation:
                 raise ValueError(f"{recipe}: validation=0 leaves nothing to choose the epoch by: give it a share")
+            if row.hold_test:
+                raise ValueError(
+                    f"{recipe} leaves its test split unseen, and this table shows it: once all choices are made, give "
+                    "--set hold_test=false; until then compare changes by study_recipe.py"
+                )
     folder = arguments.out
     runs = study.plan(folder, rows, range(arguments.seeds))
     try:
