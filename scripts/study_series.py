@@ -46,7 +46,7 @@ def parser() -> command_line.Parser:
 
 
 def main(arguments) -> int:
-    from loops import data, recipes
+    from loops import data
     from loops.studies import study
     from loops.studies.baselines import autoregressive_ridge, nearest_neighbour
     from loops.train import Interrupted
@@ -56,20 +56,7 @@ def main(arguments) -> int:
     for field, _ in arguments.set:
         if field in ELSEWHERE:
             raise ValueError(f"--set {field}: {ELSEWHERE[field]}")
-    rows = {}
-    for name in arguments.sets:
-        settings = [("dataset", name), ("data", arguments.data), ("exchange_splits", str(arguments.exchange))]
-        settings += [("epochs", arguments.epochs)] if arguments.epochs is not None else []
-        settings += arguments.set
-        for recipe in arguments.recipes:
-            row = rows[f"{name}/{recipe}"] = recipes.get(recipe).changed(settings)
-            if not row.validation:
-                raise ValueError(f"{recipe}: validation=0 leaves nothing to choose the epoch by: give it a share")
-            if row.hold_test:
-                raise ValueError(
-                    f"{recipe} leaves its test split unseen, and this table shows it: once all choices are made, give "
-                    "--set hold_test=false; until then compare changes by study_recipe.py"
-                )
+    rows = planned_rows(arguments)
     folder = arguments.out
     runs = study.plan(folder, rows, range(arguments.seeds))
     try:
@@ -110,6 +97,31 @@ def main(arguments) -> int:
             )
     command_line.write_json(arguments.json, entries)
     return 0
+
+
+def planned_rows(arguments) -> dict:
+    """Return the recipe of each row, SET/RECIPE.
+
+    Raises:
+        ValueError: for a recipe that has no validation share, or holds its test split back.
+    """
+    from loops import recipes
+
+    rows = {}
+    for name in arguments.sets:
+        settings = [("dataset", name), ("data", arguments.data), ("exchange_splits", str(arguments.exchange))]
+        settings += [("epochs", arguments.epochs)] if arguments.epochs is not None else []
+        settings += arguments.set
+        for recipe in arguments.recipes:
+            row = rows[f"{name}/{recipe}"] = recipes.get(recipe).changed(settings)
+            if not row.validation:
+                raise ValueError(f"{recipe}: validation=0 leaves nothing to choose the epoch by: give it a share")
+            if row.hold_test:
+                raise ValueError(
+                    f"{recipe} leaves its test split unseen, and this table shows it: once all choices are made, give "
+                    "--set hold_test=false; until then compare changes by study_recipe.py"
+                )
+    return rows
 
 
 if __name__ == "__main__":
