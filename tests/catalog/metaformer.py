@@ -14,7 +14,7 @@ from tfcore.models.metaformer import MetaFormer, MetaFormerBlock
 BATCH, STEPS, SIDE = 5, 10, 12
 SIZES = {
     "widths": (6, 10, 10),
-    "blocks": (1, 2, 1),
+    "blocks": (1, 1, 1),
     "mlp_widths": (7, 11, 11),
     "kernel_sizes": (3, 5, 3),
     "groups": (3, 5, 2),
@@ -33,7 +33,7 @@ class KerasMetaFormer(keras.Model):
         self.projection = keras.layers.Conv2D(10, 1, **conv)
         self.pool = keras.layers.AveragePooling2D(2, dtype=dtype)
         self.mlps = {width: self._mlp(width, hidden, dtype) for width, hidden in ((6, 7), (10, 11))}
-        self.parts = [self._block(i, mixer, dtype) for i in (0, 1, 1, 2)]
+        self.parts = [self._block(i, mixer, dtype) for i in (0, 1, 2)]
         self.norm = keras.layers.BatchNormalization(dtype=dtype)
         self.mean_pool = keras.layers.GlobalAveragePooling2D(dtype=dtype)
         self.logits = keras.layers.Dense(7, dtype=dtype)
@@ -58,7 +58,7 @@ class KerasMetaFormer(keras.Model):
 
     def call(self, images, training=False):
         x = self.stem((images - self.mean) / self.deviation)
-        for stage, (norm, *mixers) in zip((0, 1, 1, 2), self.parts, strict=True):
+        for stage, (norm, *mixers) in zip((0, 1, 2), self.parts, strict=True):
             if (stage, x.shape[1]) in ((1, SIDE), (2, SIDE // 2)):
                 x = self.pool(x)
                 x = self.projection(x) if stage == 1 else x
