@@ -112,7 +112,8 @@ class ConvolutionTransformer(Module):
             _convolution(before, after, config.kernel_size, 2, random.fold_in(key, 30 + i), dtype)
             for i, (before, after) in enumerate(itertools.pairwise(widths))
         ]
-        self.norms = [BatchNorm(channels=count, formulation="auto", dtype=dtype) for count in widths]
+        # Running statistics of about ten batches: a set of 80 series has five an epoch.
+        self.norms = [BatchNorm(channels=count, momentum=0.9, formulation="auto", dtype=dtype) for count in widths]
         tokens = length
         for _ in config.filters:
             tokens = -(-tokens // 2)

@@ -83,7 +83,7 @@ class PreActivationBlock(Module):
                 dtype=dtype,
             )
 
-        self.norms = [BatchNorm(channels=width, formulation="auto", dtype=dtype) for width in (channels, filters)]
+        self.norms = [_batch_norm(width, dtype) for width in (channels, filters)]
         self.convolutions = [conv(0, channels, 3, stride), conv(1, filters, 3, 1)]
         self.shortcut = conv(2, channels, 1, stride) if (channels, 1) != (filters, stride) else None
         self.drop = StochasticDepth(rate, site=site, dtype=dtype)
@@ -145,7 +145,7 @@ class ResNet(Module):
                 )
                 self.blocks.append(block)
                 channels = filters
-        self.norm = BatchNorm(channels=channels, formulation="auto", dtype=dtype)
+        self.norm = _batch_norm(channels, dtype)
         self.logits = Dense(inputs=channels, units=classes, key=random.fold_in(key, 1), dtype=dtype)
         check_sites(self)
 
@@ -155,3 +155,8 @@ class ResNet(Module):
             x = block(x, training=training, key=key)  # (B, H/2, W/2, C') where a stage begins
         x = relu(self.norm(x, training=training))
         return self.logits(global_average_pool(x))  # (B, classes)
+
+
+def _batch_norm(channels: int, dtype: tf.DType) -> BatchNorm:
+    """With running statistics of about ten batches: those of a hundred were far behind the weights in early epochs."""
+    return BatchNorm(channels=channels, momentum=0.9, formulation="auto", dtype=dtype)
