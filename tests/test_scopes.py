@@ -139,8 +139,9 @@ def test_a_repr_shows_the_sizes():
             super().__init__()
             self.scale, self.layers = tf.Variable(1.0), [dense, {"last": dense}]
 
+    # A layer under two paths is shown under both, and counted once.
     inner = "  layers/0: Dense(24 parameters, kernel (7, 3), bias (3,))"
-    lines = ["Stack(49 parameters, scale ())", inner, inner.replace("layers/0", "layers/1/last")]
+    lines = ["Stack(25 parameters, scale ())", inner, inner.replace("layers/0", "layers/1/last")]
     assert repr(Stack()).splitlines() == lines
     adam = build(Adam, {str(i): tf.Variable(tf.zeros([5])) for i in range(4)})
     assert repr(adam) == (
