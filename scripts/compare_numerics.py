@@ -14,6 +14,7 @@ EXAMPLES = """\
   python scripts/compare_numerics.py inn_cifar10 --run runs/inn_cifar10 --b precision=mixed_bfloat16 --steps 20
   python scripts/compare_numerics.py vit_cifar100 --data sample --a xla=off --save here.npz     # then, elsewhere:
   python scripts/compare_numerics.py vit_cifar100 --data sample --a saved=here.npz --b xla=off
+  python scripts/compare_numerics.py convnet_cifar10 --data sample --b devices=2
   python scripts/compare_numerics.py vit_cifar100 --data sample --a xla=off --batch-invariance
   python scripts/compare_numerics.py all --csv numerics.csv
 """
@@ -27,7 +28,7 @@ def parser() -> command_line.Parser:
     fields: dict[str, Any] = {"metavar": "FIELD=VALUE", "type": command_line.setting, "default": []}
     parser.add_argument("--set", action="append", help="change the recipe of both sides", **fields)
     for side in "ab":
-        what = f"what is {side}'s own: xla, precision, formulation; or saved=FILE"
+        what = f"what is {side}'s own: xla, precision, formulation, devices; or saved=FILE"
         parser.add_argument(f"--{side}", nargs="+", help=what, **fields)
     parser.add_argument("--examples", metavar="N", type=int, default=8, help="in the batch (default 8)")
     parser.add_argument("--save", metavar="FILE", type=command_line.writable_file, help="write a's record and stop")
@@ -55,6 +56,7 @@ def main(arguments) -> int:
     check_options(arguments)
     if arguments.recipe == "all":
         return write_table(arguments)
+    devices = started_devices(arguments)  # before TensorFlow's first operation
     recipe, weights, origin = subject(arguments)
     saved = [dict(side).get("saved") for side in (arguments.a, arguments.b)]
     sides = [
@@ -71,7 +73,7 @@ def main(arguments) -> int:
         records.append(
             RecordedStep(*load_record(Path(file)))
             if file
-            else recorded_step(side, dataset, examples=examples, weights=weights)
+            else recorded_step(side, dataset, examples=examples, weights=weights, devices=devices)
         )
     if arguments.save is not None:
         save_record(arguments.save, records[0].record, records[0].about)
@@ -85,7 +87,8 @@ def main(arguments) -> int:
     result = {"recipe": recipe.name, "about": about, "a": named[0], "b": named[1], **found.to_json()}
     growth = None
     if arguments.steps:
-        growth = measure_growth(sides[0], sides[1], dataset, steps=arguments.steps, examples=examples, weights=weights)
+        start = {"examples": examples, "weights": weights, "devices": devices}
+        growth = measure_growth(sides[0], sides[1], dataset, steps=arguments.steps, **start)
         print(f"  {growth.sentence}")
         result["growth"] = {"distances": growth.distances, "rate": growth.rate, "sentence": growth.sentence}
     if arguments.html is not None:
@@ -113,6 +116,28 @@ def check_options(arguments) -> None:
         raise ValueError("--batch-invariance has no --steps, --save or --html: leave them out")
 
 
+def started_devices(arguments):
+    """Start the devices that a side asks for by devices=N, which divide its batch.
+
+    Raises:
+        ValueError: for two sides on several devices, each on another number, or with --batch-invariance.
+    """
+    from loops import recipes
+    from loops.devices import distribution
+
+    counts = {value for side in (arguments.a, arguments.b) for field, value in side if field == "devices"} - {"1"}
+    if not counts:
+        return distribution.ONE_DEVICE
+    if len(counts) > 1:
+        raise ValueError(
+            f"devices: one number for both sides, or 1 for one of them, got {' and '.join(sorted(counts))}"
+        )
+    if arguments.batch_invariance:
+        raise ValueError("--batch-invariance looks at one device: leave devices out")
+    settings = [("xla", "off"), *arguments.set, ("devices", *counts)]
+    return distribution.start(recipes.get(arguments.recipe).changed(settings))
+
+
 def write_table(arguments) -> int:
     """Write a row for each pair of each recipe, after each, and print it; exit code 1 if one is a fault."""
     import csv
@@ -120,10 +145,13 @@ def write_table(arguments) -> int:
     import io
 
     from loops import recipes
+    from loops.devices import distribution
     from loops.studies.numerics_table import rows
 
     found = []
-    for row in rows(list(recipes.RECIPES), steps=arguments.steps or 8, examples=arguments.examples):
+    two = dataclasses.replace(recipes.get("cnn_cifar10"), devices=2, sync_batch_norm=True, xla="off")
+    devices = distribution.start(two)  # before TensorFlow's first operation
+    for row in rows(list(recipes.RECIPES), devices, steps=arguments.steps or 8, examples=arguments.examples):
         found.append(dataclasses.asdict(row))
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(found[0]), lineterminator="\n")

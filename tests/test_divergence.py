@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from loops import recipes
+from loops.devices.distribution import ONE_DEVICE
 from loops.health.divergence import Step, check_same, compare_recipes, compare_steps, recorded_step
 from loops.health.growth import growth_of, measure_growth
 from loops.studies import numerics_table
@@ -304,7 +305,7 @@ def test_a_healthy_recipe_is_not_accused(name, change):
 
 def test_the_table_of_recipes_has_a_row_for_each_pair(monkeypatch):
     monkeypatch.setattr(numerics_table, "pairs", lambda name: iter([("precision=float32", "precision=mixed_bfloat16")]))
-    (row,) = numerics_table.rows(["mlp_forda"], steps=2, examples=3)
+    (row,) = numerics_table.rows(["mlp_forda"], ONE_DEVICE, steps=2, examples=3)
     assert (row.recipe, row.a, row.b) == ("mlp_forda", "precision=float32", "precision=mixed_bfloat16")
     assert 1e-4 < row.forward < 0.1 and 1e-4 < row.backward < 0.5 and row.explained <= 1 and row.growth > 0
     assert row.forward_at and row.backward_at

@@ -1,12 +1,14 @@
 """Watching and changing calls: modules, activations, order, ends, and the names that a pass gives its calls."""
 
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.support.build import build
 from tfcore import random
-from tfcore.context import intercept
+from tfcore.context import Share, intercept, share_of_batch
 from tfcore.inspect.graph.calls import watch
 from tfcore.layers.dense import Dense
 from tfcore.layers.feedforward import Mlp
@@ -129,3 +131,22 @@ def test_a_watcher_knows_who_made_a_tensor_and_may_look_aside():
         mlp(tf.ones([1, 3]))
     assert makers["gelu(dense/0)"] == ["dense/0"] and makers["model"] == []
     assert seen == ["model", "dense/0", "gelu(dense/0)", "dropout/0"]
+
+
+def test_replicas_do_not_see_each_others_calls():
+    """Their threads take turns in the middle of a layer, with what each has opened still open."""
+    seen = {"own": [], "all": []}
+
+    def keep(name):
+        return lambda callee, call, *args, **kwargs: seen[name].append(threading.get_ident()) or call(*args, **kwargs)
+
+    def other_replica():
+        with share_of_batch(Share(3, 2, 5)):
+            activations.relu(tf.ones([2]))
+
+    with intercept(keep("all")), share_of_batch(Share(0, 3, 5)), intercept(keep("own")):
+        activations.relu(tf.ones([2]))
+        thread = threading.Thread(target=other_replica)
+        thread.start()
+        thread.join()
+    assert seen["own"] == [threading.get_ident()] and len(seen["all"]) == 2

@@ -21,7 +21,9 @@ import tensorflow as tf
 # function(callee, call, *args, **kwargs) -> result; callee: the Module, or the plain function; call: runs it.
 Interceptor = Callable[..., object]
 
-_interceptors: list[Interceptor] = []  # of all threads
+# Each with the thread that alone sees it, None for all: where replicas divide a batch, their threads take turns in the
+# middle of a layer, and what one of them opens is not for another's calls.
+_interceptors: list[tuple[Interceptor, int | None]] = []
 _thread = (
     threading.local()
 )  # .share, .numbers: replicas on the devices of one process are traced in threads of their own
@@ -32,14 +34,16 @@ def intercept(function: Interceptor) -> Iterator[None]:
     """Let every call of a Module or an activation go through function(callee, call, *args, **kwargs).
 
     call(*args, **kwargs) runs what was called; the function may look at arguments and result, or return something else.
-    Of several open interceptors the latest is the outermost. In a `tf.function` it sees symbolic tensors, once, while
-    the function is traced. Outside, a call costs one look at an empty list.
+    Opened while a share of a batch is computed it sees that replica's calls alone, else those of all threads. Of
+    several open interceptors the latest is the outermost. In a `tf.function` it sees symbolic tensors, once, while the
+    function is traced. Outside, a call costs one look at an empty list.
     """
-    _interceptors.append(function)
+    opened = (function, None if current_share() is None else threading.get_ident())
+    _interceptors.append(opened)
     try:
         yield
     finally:
-        _interceptors.remove(function)
+        _interceptors.remove(opened)
 
 
 def interceptable(function: Callable) -> Callable:
@@ -54,7 +58,9 @@ def interceptable(function: Callable) -> Callable:
 
 def through_interceptors(callee: object, call: Callable, args: tuple, kwargs: dict):
     """Return call(*args, **kwargs), handed through the open interceptors as a call of `callee`."""
-    for interceptor in _interceptors:
+    for interceptor, thread in _interceptors:
+        if thread not in (None, threading.get_ident()):
+            continue
         call = functools.partial(interceptor, callee, call)
     return call(*args, **kwargs)
 

@@ -8,18 +8,22 @@ import numpy as np
 import tensorflow as tf
 
 from loops.data.dataset import Dataset
+from loops.devices.distribution import ONE_DEVICE, Devices
+from loops.health.divided import record_divided
 from loops.learner import Learner
 from loops.recipes.recipe import Recipe
 from loops.run.restore import LAYERS
 from loops.run.runs import device
 from tfcore import random
+from tfcore.context import part_of_mean
 from tfcore.inspect.numerics import divergence
 from tfcore.inspect.numerics.recording import Computation, Mark, Record, marked, record
+from tfcore.layers.normalization import BatchNorm
 from tfcore.precision import POLICIES
 
 # Fields that change how a step is computed and not what. Augmentation is none: "fused" interpolates pixels once where
 # "chain" does so after each transform, and the images differ by as much as 0.67 of their largest number.
-SAME = ("xla", "precision", "formulation")
+SAME = ("xla", "precision", "formulation", "devices")
 
 
 def check_same(a: Recipe, b: Recipe) -> None:
@@ -42,16 +46,33 @@ def exact(recipe: Recipe) -> Recipe:
     """Return the recipe with everything in float64."""
     kind = type(type(recipe).__name__, (type(recipe),), {"compute_dtype": tf.float64})
     fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
-    return kind(**(fields | {"precision": "float32"}))
+    return kind(**(fields | {"precision": "float32", "devices": 1}))
 
 
 class Step:
-    """One train step of a recipe on the first examples of its train set, from given weights."""
+    """One train step of a recipe on the first examples of its train set, from given weights.
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, examples: int, weights: dict[str, np.ndarray] | None = None):
+    Raises:
+        ValueError: for batch norm on several `devices`, each of which normalizes its own share.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        examples: int,
+        weights: dict[str, np.ndarray] | None = None,
+        devices: Devices = ONE_DEVICE,
+    ):
         self.recipe = recipe
-        self.learner = Learner(recipe, dataset)
+        self.learner = Learner(recipe, dataset, devices if recipe.devices > 1 else ONE_DEVICE)
         self.model = self.learner.model
+        norms = [path for path, part in self.model.named_modules().items() if isinstance(part, BatchNorm)]
+        if recipe.devices > 1 and norms and not recipe.sync_batch_norm:
+            raise ValueError(
+                f"devices changes the mathematics here: {norms[0]} normalizes each device's share by itself; give both "
+                "sides --set sync_batch_norm=true"
+            )
         named = self.model.named_variables()
         for path, value in (weights or {}).items():
             named[path].assign(value)
@@ -76,14 +97,15 @@ class Step:
             weights = zlib.crc32(path.encode() + value.astype(np.float32).tobytes(), weights)
         return {"weights": weights, "batch": zlib.crc32(self.inputs.numpy().tobytes() + self.labels.numpy().tobytes())}
 
-    def computation(self, xla: bool | None, number: int = 0) -> Computation:
-        """Return the step with the key of a place in the run."""
+    def computation(self, xla: bool | None, number: int = 0, batch: tuple | None = None) -> Computation:
+        """Return the step with the key of a place in the run; `batch`: (inputs, labels), or a share of them."""
+        inputs, labels = batch or (self.inputs, self.labels)
 
         def run(mark: Mark) -> tf.Tensor:
             with marked(self.model, mark):
                 key = random.fold_in(self.key, number)
-                losses, _ = self.learner.objective.losses(self.model, self.inputs, self.labels, key)
-            return tf.reduce_mean(losses)
+                losses, _ = self.learner.objective.losses(self.model, inputs, labels, key)
+            return part_of_mean(tf.reduce_mean(losses))
 
         optimizer = {f"optimizer/{path}": v for path, v in self.learner.optimizer.named_variables().items()}
         state = {path: v for path, v in optimizer.items() if v.dtype.is_floating and "learning_rate" not in path}
@@ -97,11 +119,17 @@ class Step:
         A loss scale is halved, as a training halves it at skipped steps, until all gradients are finite.
         """
         while True:
-            found = record(self.computation(self.recipe.xla == "on"))
+            found = self._recorded()
             values = [*found.backward.values(), *found.gradients.values()]
             if self.scale <= 1.0 or all(np.isfinite(value).all() for value in values):
                 return found
             self.scale /= 2.0
+
+    def _recorded(self) -> Record:
+        xla, devices = self.recipe.xla == "on", self.learner.devices
+        if devices.replicas == 1:
+            return record(self.computation(xla))
+        return record_divided(lambda *batch: self.computation(xla, batch=batch), devices, self.inputs, self.labels)
 
 
 def _updater(optimizer) -> Callable:
@@ -123,9 +151,16 @@ class RecordedStep:
     about: dict
 
 
-def recorded_step(recipe: Recipe, dataset: Dataset, *, examples: int, weights: dict[str, np.ndarray]) -> RecordedStep:
-    """Return the record of a recipe's step from these weights."""
-    step = Step(recipe, dataset, examples, weights)
+def recorded_step(
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    examples: int,
+    weights: dict[str, np.ndarray],
+    devices: Devices = ONE_DEVICE,
+) -> RecordedStep:
+    """Return the record of a recipe's step from these weights; `devices`: for a recipe of several."""
+    step = Step(recipe, dataset, examples, weights, devices)
     record = step.record()
     about = {
         "recipe": recipe.to_json(),
@@ -173,7 +208,13 @@ def compare_steps(
 
 
 def compare_recipes(
-    a: Recipe, b: Recipe, dataset: Dataset, *, examples: int = 8, weights: dict[str, np.ndarray] | None = None
+    a: Recipe,
+    b: Recipe,
+    dataset: Dataset,
+    *,
+    examples: int = 8,
+    weights: dict[str, np.ndarray] | None = None,
+    devices: Devices = ONE_DEVICE,
 ) -> divergence.Divergence:
     """Return where the train steps of two recipes part, from the same weights (None: fresh ones), batch and key.
 
@@ -183,5 +224,7 @@ def compare_recipes(
     check_same(a, b)
     if weights is None:
         weights = Step(a, dataset, examples).weights
-    one, two = (recorded_step(recipe, dataset, examples=examples, weights=weights) for recipe in (a, b))
+    one, two = (
+        recorded_step(recipe, dataset, examples=examples, weights=weights, devices=devices) for recipe in (a, b)
+    )
     return compare_steps(one, two, a, dataset, examples=examples, weights=weights)

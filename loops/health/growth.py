@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from loops.data.dataset import Dataset
+from loops.devices.distribution import ONE_DEVICE, Devices
 from loops.learner import Learner
 from loops.recipes.recipe import Recipe
 
@@ -24,10 +25,22 @@ class Growth:
 
 
 def measure_growth(
-    a: Recipe, b: Recipe, dataset: Dataset, *, steps: int, examples: int, weights: dict[str, np.ndarray]
+    a: Recipe,
+    b: Recipe,
+    dataset: Dataset,
+    *,
+    steps: int,
+    examples: int,
+    weights: dict[str, np.ndarray],
+    devices: Devices = ONE_DEVICE,
 ) -> Growth:
     """Return how two trainings part over `steps` steps of `examples`, from the same weights, batches and key."""
-    learners = [Learner(dataclasses.replace(recipe, batch_size=examples), dataset) for recipe in (a, b)]
+    learners = [
+        Learner(
+            dataclasses.replace(recipe, batch_size=examples), dataset, devices if recipe.devices > 1 else ONE_DEVICE
+        )
+        for recipe in (a, b)
+    ]
     for learner in learners:
         for path, variable in learner.model.named_variables().items():
             variable.assign(weights[path])
@@ -35,9 +48,9 @@ def measure_growth(
     split, distances = learners[0].train_split, []
     for number in range(steps):
         rows = (np.arange(examples) + number * examples) % len(split)
-        batch = tf.constant(split.inputs[rows]), tf.constant(split.labels[rows]), tf.constant(number, tf.int64)
-        for step in run:
-            step(*batch)
+        labels, count = tf.constant(split.labels[rows]), tf.constant(number, tf.int64)
+        for step, learner in zip(run, learners, strict=True):
+            step(learner.devices.place(split.inputs[rows]), labels, count)
         one, two = (_flat(learner) for learner in learners)
         distances.append(float(np.linalg.norm(one - two) / np.linalg.norm(one)))
     return growth_of(distances)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from loops import data, recipes
+from loops.devices.distribution import Devices
 from loops.health.divergence import Step, compare_recipes
 from loops.health.growth import measure_growth
 from tfcore.inspect.numerics.divergence import NOISE, Divergence, Tensor
@@ -65,22 +66,25 @@ def pairs(recipe: str) -> Iterator[tuple[str, str]]:
     yield "xla=off", "xla=on"
     yield "precision=float32", "precision=mixed_bfloat16"
     yield "precision=float32", "precision=mixed_float16"
+    yield "devices=1", "devices=2"
     if recipe in FORMULATIONS:
         one, other = FORMULATIONS[recipe]
         yield f"formulation={one}", f"formulation={other}"
 
 
-def rows(names: list[str], *, steps: int, examples: int) -> Iterator[Row]:
-    """Yield a row for each pair of each recipe, on made-up data."""
+def rows(names: list[str], devices: Devices, *, steps: int, examples: int) -> Iterator[Row]:
+    """Yield a row for each pair of each recipe, on made-up data; `devices`: two, that synchronize batch norms."""
     for name in names:
-        settings = [("data", "sample"), ("xla", "off")]
+        settings = [("data", "sample"), ("xla", "off"), ("sync_batch_norm", "true")]
         recipe = recipes.get(name).changed([*settings, *map(_pair, SIZES.get(name, []))])
         dataset = data.of_recipe(recipe)
         weights = Step(recipe, dataset, examples).weights
         for a, b in pairs(name):
             one, other = (recipe.changed([_pair(side)]) for side in (a, b))
-            found = compare_recipes(one, other, dataset, examples=examples, weights=weights)
-            growth = measure_growth(one, other, dataset, steps=steps, examples=examples, weights=weights)
+            found = compare_recipes(one, other, dataset, examples=examples, weights=weights, devices=devices)
+            growth = measure_growth(
+                one, other, dataset, steps=steps, examples=examples, weights=weights, devices=devices
+            )
             yield row_of(name, a, b, found, growth.rate)
 
 

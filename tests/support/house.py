@@ -49,7 +49,7 @@ ORDER = (
     ("loops.data_audit", "loops.recipes"),
     ("loops.devices", "loops.run"),
     ("loops.objective", "loops.views", "loops.health.numerics"),
-    ("loops.steps",),
+    ("loops.steps", "loops.health.divided"),
     ("loops.evaluation", "loops.learner"),
     ("loops.state",),
     (

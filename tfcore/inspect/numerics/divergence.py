@@ -161,22 +161,33 @@ class _Judged:
         own = self._of(self.own, kind, name)
         largest = float(np.abs(own[np.isfinite(own)]).max(initial=0.0))
         movement = _distance(self._of(self.moved, kind, name), own)
-        size = max(float(np.abs(exact[np.isfinite(exact)]).max(initial=0.0)), largest) or 1.0
+        size = max(float(np.abs(exact[np.isfinite(exact)]).max(initial=0.0)), largest)
+        if size == 0.0:  # no largest number of its own: against that of its kind, of which it is rounding
+            size = (
+                max((float(np.abs(x).max(initial=0.0)) for x in getattr(self.exact, kind).values()), default=0) or 1.0
+            )
+            movement = max(movement, unit * size)
         absolute = least / (self.scale if kind in ("backward", "gradients") else 1.0)
         if (kind, name) in self.zeros:
             movement = max(movement, float(np.abs(exact).max(initial=0.0)) * unit / FORMATS["float64"][0])
-        operations = UPDATE if kind == "after" else OPERATIONS + SUMS * math.sqrt(self._terms(name))
+        operations = UPDATE if kind == "after" else OPERATIONS + SUMS * math.sqrt(self._terms(kind, name))
         explained = operations * (max(movement, unit * largest) + absolute)
         amplification = movement / (unit * largest) if largest else 0.0
         return Side(_distance(value, exact) / size, _distance(value, own) / size, explained / size, amplification)
 
-    def _terms(self, name: str) -> int:
-        """How many numbers the part adds up at most: rows of its kernels, and rows of the tensors beside the name."""
+    def _terms(self, kind: str, name: str) -> int:
+        """How many numbers the part adds up at most: rows of its kernels, and rows of the tensors beside the name.
+
+        A parameter's gradient adds up at least as many as there are outputs for each of its numbers.
+        """
         path = name.partition(" #")[0].partition("[")[0]
         around = (path, path.rpartition("/")[0])
-        sizes = [v.shape for n, v in self.side.after.items() if n.rpartition("/")[0] in around]
-        sizes += [self.side.forward[part].shape for part in around if part in self.side.forward]
-        return max((math.prod(shape[:-1]) for shape in sizes), default=1)
+        outputs = [self.side.forward[part].shape for part in around if part in self.side.forward]
+        sizes = [v.shape for n, v in self.side.after.items() if n.rpartition("/")[0] in around] + outputs
+        terms = [math.prod(shape[:-1]) for shape in sizes]
+        if kind == "gradients":
+            terms += [math.prod(shape) // max(self.side.gradients[name].size, 1) for shape in outputs]
+        return max(terms, default=1)
 
     @staticmethod
     def _of(record: Record, kind: str, name: str) -> np.ndarray:
