@@ -9,6 +9,9 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # A script keeps freed memory, for it takes one step over and over; a process of all tests must give it back.
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**17))
+# LLVM's optimizations cost more than they save where a program runs once or twice; XLA's own passes, kernels and
+# buffers stay as they are. tests/test_full_effort.py runs what users run; `XLA_FLAGS= pytest` runs everything so.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import pytest
 
