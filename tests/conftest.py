@@ -4,6 +4,7 @@ import ctypes
 import gc
 import importlib
 import os
+import signal
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -29,6 +30,14 @@ def _memory_goes_back():
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if trim is not None:
         trim(0)
+
+
+@pytest.fixture
+def not_under_nohup():
+    """Let SIGHUP end a process, as it does where nohup has not switched it off for all that the tests start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ def test_of_an_older_version(tmp_path, monkeypatch, whole):
     assert ["data_seconds" in row for row in run.read_history()] == [False, True, True]
 
 
+@pytest.mark.usefixtures("not_under_nohup")
 @pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_saves_and_is_named(tmp_path, monkeypatch, whole, number):
     run = new_run(tmp_path / "run", INSIDE)

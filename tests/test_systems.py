@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 # Signals.
 
 
+@pytest.mark.usefixtures("not_under_nohup")
 @pytest.mark.parametrize("number", STOPPING)
 def test_each_signal_that_asks_to_stop_is_heard(number):
     before = signal.getsignal(number)
