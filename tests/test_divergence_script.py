@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from tfcore.inspect.numerics.divergence import Divergence, Verdict
 from tfcore.inspect.numerics.record_file import load_record, save_record
+from tfcore.inspect.pages.divergence_report import divergence_text
 
 MLP = ("mlp_forda", "--data", "sample", "--set", "head_units=7", "--examples", "4")
 
@@ -82,3 +84,11 @@ def test_what_does_not_go_together_is_refused_in_one_line(compare, arguments, co
     code, _, complained = compare(*arguments)
     assert code == 2 and complained.startswith("error: ") and complaint in complained
     assert complained.count("\n") == 1
+
+
+def test_tensors_of_one_side_alone_are_counted_and_few_are_named():
+    empty = Verdict("forward", None, False, "forward: bit-equal everywhere")
+    found = Divergence(("float32", "float32"), [], empty, empty, ([f"output of {name}" for name in "abcdef"], ["loss"]))
+    text = divergence_text(found, "title")
+    assert "only in a: output of a, output of b, output of c, output of d and 2 more\n" in text
+    assert "only in b: loss\n" in text

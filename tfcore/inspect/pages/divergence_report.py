@@ -7,6 +7,7 @@ from tfcore.inspect.numerics.divergence import PHASES, Divergence, Tensor
 from tfcore.inspect.pages import page
 
 SHOWN = 12  # rows of the text: the worst ones; JSON has all
+NAMED = 4  # of the tensors that only one side has; --json has all
 
 
 def divergence_text(found: Divergence, title: str) -> str:
@@ -17,7 +18,8 @@ def divergence_text(found: Divergence, title: str) -> str:
             lines.append(f"  {verdict.tensor.name}: {verdict.tensor.line}, {verdict.tensor.formula}")
     for label, only in zip("ab", found.only, strict=True):
         if only:
-            lines.append(f"  only in {label}: {', '.join(only)}")
+            more = f" and {len(only) - NAMED} more" if len(only) > NAMED else ""
+            lines.append(f"  only in {label}: {', '.join(only[:NAMED])}{more}")
     columns = f"{'error a':>9} {'error b':>9} {'b / a':>7} {'own/expl.':>9} {'amplified':>9}"
     lines += ["", f"  of {len(found.tensors)} tensors the nearest to what rounding explains", f"  {columns}"]
     for tensor in sorted(found.tensors, key=share, reverse=True)[:SHOWN]:
