@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import shlex
 import zlib
 from collections.abc import Callable
 
@@ -284,7 +285,13 @@ def summarize(state: TrainingState, dataset: Dataset, report: Report) -> dict:
         "last": history[-1],
         "best": next(row for row in history if row["epoch"] == state.controls.best.best_epoch),
     }
-    if not recipe.validation or recipe.hold_test or not learner.devices.is_chief:
+    if not recipe.validation or not learner.devices.is_chief:
+        return summary
+    if recipe.hold_test:
+        report(
+            "the test split stays unseen (hold_test); once all choices are made, "
+            f"{shlex.join(['python', 'scripts/evaluate.py', str(run.folder)])} looks at it, and writes down that it did"
+        )
         return summary
     # The test split was never looked at: once, now.
     try:

@@ -21,7 +21,9 @@ DATASET = tiny_dataset()
 def run(tmp_path_factory):
     settings = [("validation", "0.3"), ("hold_test", "true"), ("epochs", "1")]
     run = new_run(tmp_path_factory.mktemp("views") / "run", *settings)
-    train(run, DATASET)
+    lines = []
+    train(run, DATASET, report=lines.append)
+    assert f"python scripts/evaluate.py {run.folder} looks at it" in lines[-1]
     return run
 
 
