@@ -21,6 +21,7 @@ from loops.run import disk
 from tfcore.config import Config
 from tfcore.layers.mixing import MixingConfig
 from tfcore.module import Module
+from tfcore.ops.losses import check_label_smoothing
 from tfcore.optimizers.average import check_average_decay
 from tfcore.optimizers.config import OptimizerConfig, changed_to, users_of
 from tfcore.precision import POLICIES
@@ -98,8 +99,7 @@ class Recipe:
             raise ValueError("plateau_patience and schedule cosine both set the learning rate: choose one of them")
         if self.plateau_patience is None and self.plateau_factor != type(self).plateau_factor:
             raise ValueError(f"plateau_factor {self.plateau_factor} is for plateau_patience: set that, or leave it out")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, such as 0.1, got {self.label_smoothing}")
+        check_label_smoothing(self.label_smoothing)
         if self.average_decay is not None:
             check_average_decay(self.average_decay)
         if self.hold_test and not self.validation:

@@ -22,6 +22,12 @@ def cross_entropy_from_logits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor
     return -tf.reduce_sum(tf.where(chosen, log_probabilities, 0.0), axis=-1)  # (B,)
 
 
+def check_label_smoothing(label_smoothing: float) -> None:
+    """Raise ValueError unless 0 <= label_smoothing < 1."""
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be at least 0 and below 1, such as 0.1, got {label_smoothing}")
+
+
 def targets_of(
     labels: tf.Tensor, classes: int, *, label_smoothing: float = 0.0, shares: tf.Tensor | None = None
 ) -> tf.Tensor:
@@ -35,8 +41,7 @@ def targets_of(
     Raises:
         ValueError: for a label smoothing outside [0, 1).
     """
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing must be at least 0 and below 1, such as 0.1, got {label_smoothing}")
+    check_label_smoothing(label_smoothing)
     targets = tf.one_hot(labels, classes, dtype=tf.float32 if shares is None else shares.dtype)  # (B, classes)
     if shares is not None:
         targets = blend(targets, shares[:, None])
