@@ -54,6 +54,7 @@ def test_losses_and_weights_equal_those_of_keras_fit(tmp_path, case):
 
     loss = "sparse_categorical_crossentropy"
     twin.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"], jit_compile=False)
+    twin.optimizer.build(twin.trainable_variables)  # else fit() traces the step twice
     validation = (DATASET.test.inputs / np.float32(255), DATASET.test.labels)
     for epoch, row in enumerate(history):
         batches = list(train_batches(DATASET.train, BATCH, seed=0, epoch=epoch))  # our order, Keras's fit

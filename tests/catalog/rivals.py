@@ -24,6 +24,7 @@ def compiled(recipe: Recipe, dataset: Dataset, xla: bool) -> keras.Model:
         # Once more: only compile() gives float16's optimizer its loss scale.
         model.compile(optimizer=model.optimizer, loss=model.loss, metrics=["accuracy"])
     model.jit_compile = xla
+    model.optimizer.build(model.trainable_variables)  # else the first step is traced twice: once to make the slots
     return model
 
 

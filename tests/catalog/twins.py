@@ -201,5 +201,6 @@ def fit(
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits),
             jit_compile=False,
         )
+        model.optimizer.build(model.trainable_variables)  # else fit() traces the step twice: once to make the slots
         model.fit(inputs, labels, batch_size=batch_size, epochs=1, shuffle=False, verbose=0, callbacks=[losses])
     return list(np.diff(losses.sums))
