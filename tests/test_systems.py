@@ -127,6 +127,16 @@ def test_a_checkout_works_without_being_installed(tmp_path, arguments):
     assert result.returncode == 0 and "examples:" in result.stdout, result.stderr
 
 
+def test_scripts_start_without_keras_and_have_all_of_it_when_they_ask():
+    program = (
+        "import sys; from parts import command_line; command_line.import_tensorflow_quietly(); "
+        "print([name for name in sys.modules if name.split('.')[0] in ('keras', 'matplotlib')]); "
+        "import keras, tensorflow as tf; print(tf.keras.optimizers.Adam is keras.optimizers.Adam)"
+    )
+    result = _python("-c", program, environment={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"})
+    assert result.stdout == "[]\nTrue\n", result.stderr
+
+
 def test_several_trainings_in_a_process_bring_no_warnings_of_traces(caplog):
     import tensorflow as tf
 

@@ -5,6 +5,7 @@ answer at once.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import io
 import json
@@ -12,9 +13,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from types import ModuleType
+from typing import TextIO, cast
 
 from loops.devices.allocator import keep_memory
 from loops.run import disk
@@ -119,7 +121,8 @@ def import_tensorflow_quietly() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import tensorflow as tf
+        with _keras_put_off():
+            import tensorflow as tf
     except (ImportError, OSError, MemoryError, SystemError) as error:  # a library is missing, or finds no memory
         lines = str(error).strip().splitlines()
         raise ValueError(
@@ -132,6 +135,24 @@ def import_tensorflow_quietly() -> None:
         os.close(nowhere)
     # Several trainings in one process trace one line of source several times; our own steps refuse a trace too many.
     tf.get_logger().addFilter(no_warning_of_traces)
+
+
+@contextlib.contextmanager
+def _keras_put_off() -> Iterator[None]:
+    """Let TensorFlow be imported without Keras: with Matplotlib, which Keras loads, a quarter of the whole time.
+
+    TensorFlow imports Keras for what it registers with SavedModel, and goes on where it cannot. Nothing here needs it,
+    and whoever imports Keras afterwards gets the whole of it.
+    """
+    modules = cast("dict[str, ModuleType | None]", sys.modules)
+    if "tensorflow" in modules or "keras.src" in modules:
+        yield
+        return
+    modules["keras.src"] = None  # Python's way to say that there is no such module
+    try:
+        yield
+    finally:
+        del modules["keras.src"]
 
 
 def no_warning_of_traces(record: logging.LogRecord) -> bool:
