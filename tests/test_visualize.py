@@ -1,5 +1,6 @@
 """visualize.py and restored models: what is shown, where it is written, what is refused."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -13,13 +14,15 @@ import visualize
 
 import tfcore.inspect
 from loops import recipes
+from loops.learner import splits
 from loops.run import checkpoint
-from loops.run.restore import restored_model
+from loops.run.restore import fresh_model, restored_model
 from loops.run.runs import Run
 from loops.train import train
 from parts import command_line
 from tests.support.tiny import tiny_dataset
 from tfcore.inspect.figures import figures
+from tfcore.models.metaformer import MetaFormerConfig
 
 DATASET = tiny_dataset()
 SCRIPT = Path(__file__).parents[1] / "scripts" / "visualize.py"
@@ -162,6 +165,29 @@ def test_kernels_are_those_of_the_best_weights(trained, drawn):
     kernel = hidden @ weights["expand/kernel"][0, 0] + weights["expand/bias"]  # (10, 32, 32, 9)
     np.testing.assert_allclose(first_maps, kernel.sum(axis=-1), rtol=1e-4, atol=1e-5)
     assert np.std(kernel) > 1e-3
+
+
+def test_kernels_of_a_metaformer_are_those_of_all_its_blocks(drawn, monkeypatch, capsys):
+    sizes = {"widths": (5, 7), "blocks": (2, 1), "mlp_widths": (3, 3)}
+    involutions = {"kernel_sizes": (3, 5), "groups": (5, 7), "bottlenecks": (2, 2)}
+    small = dataclasses.replace(recipes.get("inn_cifar10_best"), model=MetaFormerConfig(**sizes, **involutions))
+    monkeypatch.setitem(recipes.RECIPES, "inn_cifar10_best", small)
+    assert _visualize("inn_cifar10_best", "--what", "kernels") == 0
+    shown = [panel.images[0].get_array().data for panel in drawn["kernels.png"].axes if panel.images]
+    images, *maps = (shown[start : start + 10] for start in range(0, 40, 10))
+    assert [heat[0].shape for heat in maps] == [(32, 32), (32, 32), (16, 16)]
+
+    model = fresh_model(small, DATASET.sizes)
+    small.fit_statistics(model, splits(small, DATASET)[0].inputs)
+    x = model.stem(model.normalization(tf.constant(np.stack(images), tf.float32)))
+    for block, heat in zip(model.blocks[:2], maps[:2], strict=True):
+        _, kernel = block.mixer(block.norm(x))  # (10, 32, 32, 9, 1, 5)
+        np.testing.assert_allclose(heat, np.sum(kernel, axis=(3, 4)).mean(axis=-1), rtol=1e-4, atol=1e-5)
+        x = block(x)
+
+    without = dataclasses.replace(small, model=MetaFormerConfig(mixer="none"))
+    monkeypatch.setitem(recipes.RECIPES, "inn_cifar10_best", without)
+    assert "its mixer is none" in _error(capsys, "inn_cifar10_best", "--what", "kernels")
 
 
 def test_parameters_need_neither_data_nor_matplotlib(without_matplotlib, small_data, capsys):

@@ -16,10 +16,12 @@ from loops.run.restore import fresh_model, restored_model, sizes_of
 from loops.run.runs import Run
 from tfcore.inspect.figures import attention_figures, figures
 from tfcore.inspect.graph.attention_weights import attention_maps
+from tfcore.inspect.graph.involution_kernels import involution_kernels
 from tfcore.layers.attention import Attention, MultiHeadAttention
 from tfcore.layers.embedding import Embedding
 from tfcore.layers.tokens import ImageTokens
 from tfcore.models.inn import Inn
+from tfcore.models.metaformer import MetaFormer
 from tfcore.models.perceiver import Perceiver
 from tfcore.models.vit import VisionTransformer
 from tfcore.module import Module
@@ -94,7 +96,7 @@ def of_model(shown: Shown, what: str) -> Iterator[tuple[str, Draw]]:
         has = ", ".join(("samples", "curves", "parameters", *own))
         raise ValueError(f"{shown.label}: a {shown.recipe.name} has no {what} to show; it has {has}")
     for name, pictures in own.items():
-        exists = {"positions": has_positions, "patches": has_patches}.get(name)
+        exists = {"positions": has_positions, "patches": has_patches, "kernels": has_involutions}.get(name)
         if what == name or (what == "all" and (exists is None or exists(shown))):
             yield from pictures.items()
 
@@ -116,7 +118,9 @@ def samples(shown: Shown) -> Figure:
 def kernels(shown: Shown) -> Figure:
     """The first test images, each with the heat maps of the involutions' kernels."""
     images, names = shown.test_images(HEATMAPS)
-    _, found = shown.fitted_model.features(shown.floats(images))
+    found = involution_kernels(shown.fitted_model, shown.floats(images))
+    if not found:
+        raise ValueError(f"{shown.label}: its mixer is {shown.recipe.model.mixer}, so no kernels are written")
     maps = [figures.tap_sums(kernel.numpy()) for kernel in found]
     return figures.kernel_heatmaps(images, maps, names=names, title=shown.title)
 
@@ -172,6 +176,11 @@ def has_patches(shown: Shown) -> bool:
     return isinstance(shown.model.tokens, ImageTokens)
 
 
+def has_involutions(shown: Shown) -> bool:
+    """Whether an involution exchanges between the model's positions."""
+    return getattr(shown.recipe.model, "mixer", "involution") == "involution"
+
+
 def _positions(shown: Shown) -> Embedding | None:
     tokens = shown.model.tokens
     return tokens.encoder.position if isinstance(tokens, ImageTokens) else tokens.position
@@ -191,6 +200,7 @@ def maps_of(shown: Shown, images: np.ndarray, kind: type[MultiHeadAttention] | t
 # What each model has: --what -> file name -> drawing.
 PICTURES: dict[type[Module], dict[str, dict[str, Draw]]] = {
     Inn: {"kernels": {"kernels": kernels}},
+    MetaFormer: {"kernels": {"kernels": kernels}},
     VisionTransformer: {
         "patches": {"patches": patches},
         "attention": {"attention": attention, "rollout": rollouts},
