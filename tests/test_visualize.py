@@ -187,7 +187,7 @@ def test_kernels_of_a_metaformer_are_those_of_all_its_blocks(drawn, monkeypatch,
 
     without = dataclasses.replace(small, model=MetaFormerConfig(mixer="none"))
     monkeypatch.setitem(recipes.RECIPES, "inn_cifar10_best", without)
-    assert "its mixer is none" in _error(capsys, "inn_cifar10_best", "--what", "kernels")
+    assert "no involution mixes its positions" in _error(capsys, "inn_cifar10_best", "--what", "kernels")
 
 
 def test_parameters_need_neither_data_nor_matplotlib(without_matplotlib, small_data, capsys):

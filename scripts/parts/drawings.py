@@ -120,7 +120,7 @@ def kernels(shown: Shown) -> Figure:
     images, names = shown.test_images(HEATMAPS)
     found = involution_kernels(shown.fitted_model, shown.floats(images))
     if not found:
-        raise ValueError(f"{shown.label}: its mixer is {shown.recipe.model.mixer}, so no kernels are written")
+        raise ValueError(f"{shown.label}: no involution mixes its positions (see the recipe's mixer)")
     maps = [figures.tap_sums(kernel.numpy()) for kernel in found]
     return figures.kernel_heatmaps(images, maps, names=names, title=shown.title)
 
