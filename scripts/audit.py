@@ -7,8 +7,13 @@ construction shows there already.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parts import command_line
+
+if TYPE_CHECKING:
+    from loops.data.dataset import Dataset, Split
+    from loops.recipes.recipe import Recipe
 
 EXAMPLES = """\
   python scripts/audit.py transformer_forda --data sample
@@ -28,7 +33,11 @@ def parser() -> command_line.Parser:
     parser.add_argument("--batches", metavar="N", type=int, default=4, help="batches to look at (default 4)")
     parser.add_argument("--batch-size", metavar="N", type=int, default=8, help="examples in each (default 8)")
     parser.add_argument(
-        "--examples", metavar="N", type=int, default=256, help="test examples for interventions (default 256; 0: none)"
+        "--examples",
+        metavar="N",
+        type=int,
+        default=256,
+        help="test examples for interventions, validation ones where the recipe has hold_test (default 256; 0: none)",
     )
     parser.add_argument("--html", metavar="FILE", type=command_line.writable_file, help="write the report as a page")
     return parser
@@ -62,6 +71,7 @@ def main(arguments) -> int:
     recipe = recipe.changed([*settings, ("precision", "float32")])  # what is dead, is so in every precision
     dataset = data.of_recipe(recipe)
     trained_on, _ = splits(recipe, dataset)
+    unseen, kind = unseen_of(recipe, dataset)
     if arguments.run is None:
         model, weights = fresh_model(recipe, dataset.sizes), "the weights that a training starts from"
         recipe.fit_statistics(model, trained_on.inputs)
@@ -82,13 +92,13 @@ def main(arguments) -> int:
     shuffled = train_batches(trained_on, arguments.batch_size, seed=recipe.seed, epoch=0)
     looked_at = tensors(batch for batch, _ in zip(shuffled, range(arguments.batches), strict=False))
     result = audit(model, looked_at, cross_entropy_from_logits, key=random.make_key(recipe.seed))
-    examples = min(arguments.examples, len(dataset.test))
+    examples = min(arguments.examples, len(unseen))
     if examples:
-        tested = tensors(evaluation_batches(first(dataset.test, examples), max(arguments.batch_size, 32)))
+        tested = tensors(evaluation_batches(first(unseen, examples), max(arguments.batch_size, 32)))
         intervene(result, model, tested, progress=lambda work: tqdm(work, "interventions", disable=None, leave=False))
 
     about = f"{weights}; {result.examples} train examples of {dataset.source}"
-    about += f", interventions on {examples:,} test examples" if examples else ""
+    about += f", interventions on {examples:,} {kind} examples" if examples else ""
     if arguments.run is None and examples:
         about += "; untrained weights: what the interventions lose says little yet"
     if arguments.html is not None:
@@ -96,6 +106,16 @@ def main(arguments) -> int:
     command_line.write_json(arguments.json, {"recipe": recipe.name, "about": about, **result.to_json()})
     print(audit_text(result, f"{recipe.name}: {about}"), end="")
     return 0
+
+
+def unseen_of(recipe: "Recipe", dataset: "Dataset") -> tuple["Split", str]:
+    """Return the split for interventions and its kind.
+
+    Of a recipe that holds its test split back it is the validation split: what an audit shows may lead to a choice.
+    """
+    from loops.learner import splits
+
+    return (splits(recipe, dataset)[1], "validation") if recipe.hold_test else (dataset.test, "test")
 
 
 if __name__ == "__main__":

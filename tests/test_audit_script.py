@@ -1,12 +1,15 @@
 """audit.py and its reports: text, JSON and page of runs and recipes, and what is refused in one line."""
 
+import dataclasses
 import html.parser
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from loops import recipes
+from loops.data.dataset import Split
 from loops.run.runs import Run
 from loops.train import train
 from tests.support.tiny import tiny_dataset
@@ -51,6 +54,18 @@ class _Reader(html.parser.HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+def test_a_test_split_that_is_held_back_stays_unseen(call, monkeypatch):
+    dark = Split(np.zeros_like(DATASET.test.inputs), np.full_like(DATASET.test.labels, 3))
+    shown = []
+    for dataset in (DATASET, dataclasses.replace(DATASET, test=dark)):
+        monkeypatch.setattr("loops.data.sample.images", lambda classes, dataset=dataset: dataset)
+        held = ("--set", "validation=0.3", "--set", "hold_test=true", "--examples", 50)
+        code, text, _ = call("audit", "convnet_cifar10", "--data", "sample", *FEW, *held)
+        assert code == 0 and "interventions on 21 validation examples" in text
+        shown.append(text)
+    assert shown[0] == shown[1]
 
 
 def test_the_dead_series_transformer(call, tmp_path):
