@@ -3,6 +3,7 @@
 from loops.recipes import published
 from loops.studies.certificates import certify, table
 from loops.studies.cnn_study.rows import ROWS
+from loops.studies.results.best import best_of
 from loops.studies.results.files import RESULTS, Table, entries_of, fastest_epoch, mean, percent, rows_of, summary
 
 INNS = ("inn_cifar10-seed0", "inn_cifar10-seed1", "inn_cifar10-seed2")
@@ -15,7 +16,7 @@ def systems() -> Table:
     convnet, cnn = summary("convnet_cifar10"), summary("cnn_cifar10-base")
     faithful = forda["transformer_forda"]
     return [
-        ["system", "published", "measured", "parameters", "command"],
+        ["system", "published", "measured", "parameters", "best recipe", "command"],
         _system(
             "1 involution network, CIFAR-10",
             _published("inn_cifar10"),
@@ -57,7 +58,7 @@ def _published(file: str) -> str:
 
 def _system(name: str, published: str, measured: str, parameters: int, recipe: str) -> list[str]:
     command = f"`python scripts/train.py {recipe} --data DIR`"
-    return [name, published, measured, f"{parameters:,}", command]
+    return [name, published, measured, f"{parameters:,}", best_of(recipe), command]
 
 
 def certificates() -> str:

@@ -12,13 +12,14 @@ from loops.studies.results.files import RESULTS, ROOT, Table
 PAGES = (ROOT / "README.md", RESULTS / "README.md")
 # Name -> what makes the table, and how its columns are aligned: l to the left, r to the right.
 TABLES: dict[str, tuple[Callable[[], Table], str]] = {
-    "systems": (accuracy.systems, "lllrl"),
+    "systems": (accuracy.systems, "lllrll"),
     "cifar10": (accuracy.cifar10, "lrlllrl"),
     "cifar100-reduced": (accuracy.cifar100_reduced, "lrllr"),
     "forda": (accuracy.forda, "lrlrl"),
     "seven-sets": (accuracy.seven_sets, "llll"),
     "cnn-published": (accuracy.cnn_published, "lllll"),
     "cnn-explained": (accuracy.cnn_explained, "lllll"),
+    "best": (best.outcomes, "lrrlllrr"),
     "tried": (best.tried, "llrrrl"),
     "train-steps": (costs.train_steps, "lrlrrlrr"),
     "dead-branch": (costs.dead_branch, "lrrl"),

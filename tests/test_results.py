@@ -1,0 +1,56 @@
+"""The tables of the results: what they read out of runs, on made-up runs. That pages show them: test_readme.py."""
+
+import json
+
+import pytest
+
+from loops.studies.results import best
+
+RUN = {"parameters": 12_466, "best": {"val_accuracy": 0.86}}
+HISTORY = "epoch,seconds,val_accuracy\n1,70.5,0.40\n2,60.0,0.45\n3,60.0,0.86\n"
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Two seeds of the involution network's best recipe, and one faithful run that comes nowhere."""
+    monkeypatch.setattr(best, "RESULTS", tmp_path)
+    monkeypatch.setattr("loops.studies.results.files.RESULTS", tmp_path)
+    for seed, accuracies in enumerate([(0.84, 0.85), (0.86, 0.87)]):
+        looks = [{"tta": None, "accuracy": accuracies[0]}, {"tta": "mirror", "accuracy": accuracies[1]}]
+        write(tmp_path / f"inn_cifar10_best-seed{seed}", looks, HISTORY)
+    write(tmp_path / "inn_cifar10-seed0", [], HISTORY[: HISTORY.index("2,")])
+    return tmp_path
+
+
+def write(folder, looks, history):
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps(RUN))
+    (folder / "test.json").write_text(json.dumps({"looks": looks}))
+    (folder / "history.csv").write_text(history)
+
+
+def test_a_best_recipe_is_a_row_of_its_seeds(results):
+    heads, row = best.outcomes()  # the others have not been trained
+    assert dict(zip(heads, row, strict=True)) == {
+        "recipe": "`inn_cifar10_best`",
+        "parameters": "12,466 of 13,080",
+        "published (faithful)": "0.4418",
+        "validation": "0.8600 ± 0.0000 (2 seeds)",
+        "test": "0.8500 ± 0.0141",
+        "test, mirrored views": "0.8600 ± 0.0141",
+        "s to the published figure": "130",
+        "faithful recipe's": "never",
+    }
+    assert best.best_of("inn_cifar10") == "0.8500 ± 0.0141 (2 seeds; 12,466 parameters)"
+    assert best.best_of("cnn_cifar10") == ""
+
+
+def test_seconds_are_summed_up_to_the_first_epoch_that_gets_there(results):
+    write(results / "inn_cifar10-seed1", [], HISTORY)
+    assert best.outcomes()[1][-1] == "130 (1 of 2 never)"
+
+
+def test_a_run_whose_test_split_was_not_looked_at_is_refused(results):
+    (results / "inn_cifar10_best-seed1" / "test.json").write_text('{"looks": [{"tta": "mirror", "accuracy": 0.9}]}')
+    with pytest.raises(ValueError, match=r"inn_cifar10_best-seed1.test\.json tells of no look with tta=None"):
+        best.outcomes()
