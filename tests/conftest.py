@@ -17,7 +17,14 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import pytest
 
 from parts import command_line
+from tests.support import file_processes
 from tests.support.archive_server import server  # noqa: F401
+
+
+def pytest_configure(config):
+    """Under xdist each file has a process of its own."""
+    if hasattr(config, "workerinput") and hasattr(os, "fork"):
+        config.pluginmanager.register(file_processes.Worker(config))
 
 
 @pytest.fixture(scope="module", autouse=True)
