@@ -1,10 +1,20 @@
 """Tables of accuracies: the five systems, and each of them by itself."""
 
-from loops.recipes import published
 from loops.studies.certificates import certify, table
 from loops.studies.cnn_study.rows import ROWS
 from loops.studies.results.best import best_of
-from loops.studies.results.files import RESULTS, Table, entries_of, fastest_epoch, mean, percent, rows_of, summary
+from loops.studies.results.files import (
+    LARGE,
+    RESULTS,
+    Table,
+    entries_of,
+    fastest_epoch,
+    mean,
+    percent,
+    published_accuracy,
+    rows_of,
+    summary,
+)
 
 INNS = ("inn_cifar10-seed0", "inn_cifar10-seed1", "inn_cifar10-seed2")
 
@@ -51,9 +61,7 @@ def systems() -> Table:
 
 
 def _published(file: str) -> str:
-    """The last validation accuracy of a published run."""
-    history = next(run.history() for run in published.RUNS if run.file == file)
-    return f"{history[-1]['val_accuracy']:.4f}"
+    return f"{published_accuracy(file):.4f}"
 
 
 def _system(name: str, published: str, measured: str, parameters: int, recipe: str) -> list[str]:
@@ -65,10 +73,6 @@ def certificates() -> str:
     """The distance of every run from the published curve, as Markdown."""
     own = [certify(path.parent) for path in sorted(RESULTS.glob("*/recipe.json"))]
     return table([certificate for certificate in own if certificate is not None]).rstrip("\n")
-
-
-# Test accuracy, its top-5, and parameters in the published size.
-LARGE = {"vit_cifar100": (0.5514, 0.8186, 21_759_012), "perceiver_cifar100": (0.5264, 0.8087, 9_697_637)}
 
 
 def _large(name: str, recipe: str) -> list[str]:
