@@ -22,7 +22,7 @@ from tfcore.layers.mixing import MixingConfig
 from tfcore.models.cnn import Cnn, CnnConfig
 from tfcore.models.resnet import ResNet, ResNetConfig
 from tfcore.ops.losses import l1_penalty, l2_penalty
-from tfcore.optimizers.config import AdamConfig, AdamWConfig
+from tfcore.optimizers.config import AdamConfig, MuonConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,16 +89,17 @@ CNN_CIFAR10 = CnnRecipe(
 CNN_CIFAR10_BEST = ResNetRecipe(
     name="cnn_cifar10_best",
     dataset="cifar10",
-    epochs=150,
+    epochs=80,
     batch_size=128,
     validation=0.1,
     hold_test=True,
     pixel_scale=1.0,
     schedule="cosine",
-    warmup_steps=1760,  # five epochs
+    warmup_steps=704,  # two epochs
     average_decay=0.998,
+    precision="mixed_bfloat16",
     xla="off",
     model=ResNetConfig(blocks=(3, 3, 4)),
     mixing=MixingConfig(crop_padding=4, mirror=True),
-    optimizer=AdamWConfig(learning_rate=4e-3, weight_decay=0.05),
+    optimizer=MuonConfig(learning_rate=5e-2, weight_decay=0.01),
 )
