@@ -45,7 +45,7 @@ REFUSED = {
     ("seed", "2147483648"): "seed must fit 32 bits",
     ("precision", "float8"): "precision must be one of float32, mixed_bfloat16, mixed_float16, got 'float8'",
     ("xla", "yes"): "xla must be one of on, off, auto, got 'yes'",
-    ("monitor", "accuracy"): "monitor must be one of val_accuracy, val_loss",
+    ("monitor", "accuracy"): "monitor must be one of val_accuracy, val_loss, loss",
     ("warmup_steps", "3"): "warmup_steps 3 is for schedule cosine",
     ("decay", "scaled"): "decay is for optimizer adamw or muon, not adam: set optimizer=adamw, or leave decay out",
     ("momentum", "0.9"): "momentum is for optimizer muon or sgd or rmsprop, not adam",

@@ -52,7 +52,7 @@ BAD = {
     "dropout of 1": (["--only", "base", "--set", "dropout=1"], "rate"),
     "negative penalty": (["--only", "base", "--set", "l2=-0.1"], "l2 must be at least 0"),
     "no validation metric": (
-        ["--only", "base", "--set", "stop_patience=3", "--set", "monitor=loss"],
+        ["--only", "base", "--set", "stop_patience=3", "--set", "monitor=accuracy"],
         "monitor must be",
     ),
     "prelu without axis": (["--only", "base", "--set", "activation=prelu"], "prelu needs a prelu_axis"),

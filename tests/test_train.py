@@ -57,10 +57,11 @@ def test_a_run_learns_and_leaves_its_files(tmp_path, recipe):
     assert Run.open(run.folder).recipe == run.recipe
 
 
-def test_the_best_checkpoint_is_the_lowest_loss_if_asked(tmp_path):
-    run = new_run(tmp_path / "run", ("monitor", "val_loss"), ("learning_rate", "0.05"))
+@pytest.mark.parametrize("monitor", ["val_loss", "loss"])
+def test_the_best_checkpoint_is_the_lowest_loss_if_asked(tmp_path, monitor):
+    run = new_run(tmp_path / "run", ("monitor", monitor), ("learning_rate", "0.05"))
     summary = train(run, DATASET)
-    assert summary["best"]["val_loss"] == min(row["val_loss"] for row in run.read_history())
+    assert summary["best"][monitor] == min(row[monitor] for row in run.read_history())
 
 
 def test_history_holds_the_metrics_of_the_weights(tmp_path):

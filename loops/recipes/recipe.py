@@ -62,7 +62,7 @@ class Recipe:
     plateau_patience: int | None = None  # epochs without a better val_loss, then learning rate · plateau_factor
     plateau_factor: float = 0.2
     stop_patience: int | None = None  # epochs without a better monitored value, then stop
-    monitor: str = "val_accuracy"  # the best checkpoint is the one with the highest (val_loss: lowest) of these
+    monitor: str = "val_accuracy"  # the best checkpoint has the highest; or the lowest val_loss, or the train loss
     seed: int = 0
     precision: str = "float32"
     xla: str = "auto"  # auto: whichever of on and off a few measured steps find faster
@@ -108,7 +108,7 @@ class Recipe:
         for name, known in (
             ("precision", POLICIES),
             ("xla", XLA_MODES),
-            ("monitor", ("val_accuracy", "val_loss")),
+            ("monitor", ("val_accuracy", "val_loss", "loss")),
             ("schedule", ("constant", "cosine")),
         ):
             if getattr(self, name) not in known:
