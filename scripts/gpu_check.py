@@ -3,10 +3,10 @@
 Stages, all of them unless some are named: device (a product, a convolution and a compiled function beside float64),
 parity (compare_keras.py all, without TF32), precisions (every recipe a few steps in each precision, XLA on and off),
 time (each recipe's step in mixed_bfloat16, and its kernels), train (the six faithful recipes in mixed_bfloat16 with
-XLA), report. A stage is a list of jobs, each a process of its own: OUT/STAGE/JOB holds its log and small files,
-OUT/runs the checkpoints. A job that fails is recorded and the others go on. The same command again names and keeps what
-has passed, goes on with trainings that were cut off, and repeats the rest. Exit code 1 unless all jobs recorded in OUT
-have passed; a target that is missed is no failure.
+XLA, and any other that --recipe names), report. A stage is a list of jobs, each a process of its own: OUT/STAGE/JOB
+holds its log and small files, OUT/runs the checkpoints. A job that fails is recorded and the others go on. The same
+command again names and keeps what has passed, goes on with trainings that were cut off, and repeats the rest. Exit code
+1 unless all jobs recorded in OUT have passed; a target that is missed is no failure.
 """
 
 import argparse
@@ -46,6 +46,7 @@ TINY = {  # sizes of --tiny
     "transformer_forda_mended": "width=6 blocks=1 heads=2",
     "mlp_forda": "head_units=7",
 }
+SERIES = ("transformer_forda", "mlp_forda", "transformer_forda_mended", "transformer_series_best")
 VARIANTS = ("inn_cifar10", "transformer_forda")  # whose formulations may stand in another order on a GPU
 WARMED_UP = (  # for more steps than a short run has
     *("transformer_forda_mended", "transformer_series_best"),
@@ -115,7 +116,8 @@ def main(arguments) -> int:
     if not no_gpu and set(stages) != {"report"}:
         stages = ("device", *stages)
     recipes = [name for name in TINY if name in (arguments.recipe or TINY)]
-    jobs = plan(out, data, recipes, tiny=arguments.tiny, no_gpu=no_gpu)
+    trained = [name for name in recipes if name in (arguments.recipe or FAITHFUL)]
+    jobs = plan(out, data, recipes, trained, tiny=arguments.tiny, no_gpu=no_gpu)
     code, handler = 0, signal.signal(signal.SIGTERM, _interrupt)
     try:
         for name in (name for name in STAGES if name in stages):
@@ -143,8 +145,8 @@ def holds(folder: str, dataset: str) -> bool:
     return (Path(folder) / path).exists() or (Path(folder) / path.name).exists()
 
 
-def plan(out: Path, data: str, recipes: list[str], *, tiny: bool, no_gpu: bool) -> list[Job]:
-    """Return all jobs, in the order of their stages."""
+def plan(out: Path, data: str, recipes: list[str], trained: list[str], *, tiny: bool, no_gpu: bool) -> list[Job]:
+    """Return all jobs, in the order of their stages; `trained`: the recipes of the stage train."""
 
     def script(stage: str, name: str, file: str, *words: str, run: Path | None = None, **environment: str) -> Job:
         command = (sys.executable, str(SCRIPTS / f"{file}.py"), *words)
@@ -189,9 +191,9 @@ def plan(out: Path, data: str, recipes: list[str], *, tiny: bool, no_gpu: bool) 
             jobs.append(script("time", recipe + tail, file, *words))
 
     only_part = data not in ("auto", "sample") and not holds(data, "FordA") and holds(data, "FordA_part")
-    for recipe in (name for name in recipes if name in FAITHFUL):
+    for recipe in trained:
         words = (recipe, "--data", data, "--precision", "mixed_bfloat16", "--xla", "on")
-        if only_part and recipe == "transformer_forda":
+        if only_part and recipe in SERIES:
             words += ("--set", "dataset=FordA_part", "--set", "exchange_splits=true")
         words += ("--epochs", "2", *few(recipe), *small(recipe)) if tiny else ()
         jobs.append(script("train", recipe, "train", *words, run=out / "runs" / recipe))

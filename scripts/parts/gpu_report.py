@@ -84,7 +84,7 @@ def summarize(records: list[dict]) -> dict:
             target = target if on_gpu and not record["tiny"] else None
             what = f"{entry['recipe']}, {entry['variant']}, batch {entry['batch_size']}"
             targets.append(_figure(what, "ms a step", entry["ours_ms"], target, published))
-    trained = {record["job"]: record for record in right if record["stage"] == "train"}
+    trained = {record["job"]: record for record in right if record["stage"] == "train" and record["job"] in FAITHFUL}
     if trained:
         minutes = sum(max(record["seconds"], record["figures"]["seconds"]) for record in trained.values()) / 60
         whole = set(FAITHFUL) <= trained.keys() and on_gpu and not any(record["tiny"] for record in trained.values())
