@@ -1,7 +1,7 @@
 """Train recipes for series on sets of the UCR archive, several seeds each, beside a 1-nearest-neighbour baseline.
 
 Every run is an ordinary run folder, OUT/SET/RECIPE/seed-N; stopped, the same command goes on where it was. The table
-shows the test accuracy of the epoch that the validation share chose.
+shows the test accuracy of the epoch that the recipe's `monitor` chose.
 """
 
 import shlex

@@ -126,15 +126,16 @@ TRANSFORMER_FORDA_MENDED = WindowTransformerRecipe(
 TRANSFORMER_SERIES_BEST = ConvolutionTransformerRecipe(
     name="transformer_series_best",
     dataset="FordA",
-    epochs=100,
+    epochs=200,
     batch_size=16,
-    validation=0.2,
+    # Of 50 series a tenth chooses no epoch. The train loss does, as Ismail Fawaz et al. (2019) do it on this archive.
+    validation=0.02,
+    monitor="loss",
     shuffle_split=True,
     hold_test=True,
     model=ConvolutionTransformerConfig(),
     optimizer=AdamWConfig(learning_rate=2e-3, weight_decay=0.05, clip_norm=1.0),
     schedule="cosine",
     warmup_steps=20,
-    monitor="val_loss",
     xla="off",
 )
