@@ -1,7 +1,8 @@
 """Follow one example through a model, forward and backward: every tensor, its gradient, its formula and line of source.
 
 The example is one of the test split (--example) or a picture or series of your own (--input). --html writes all of it
-as one page that needs no network; a slider goes over several examples or checkpoints.
+as one page that needs no network; a slider goes over several examples or checkpoints. A recipe in half precision is
+walked as it computes: it rounds every tensor to three digits or so, and the arithmetic written out adds up to as many.
 """
 
 from pathlib import Path
@@ -71,6 +72,7 @@ def main(arguments) -> int:
                 about += f": {names[label]}"
             found.append((about, walk(model, inputs, tf.constant([label]))))
     title = f"A walk through {subject.recipe.name}"
+    title += f" in {subject.recipe.precision}" if subject.recipe.precision != "float32" else ""
     for about, one in found:
         print(walk_text(one, f"{title}: {about}", names), end="")
     times = kernel_times(subject.recipe, found[0][1].stops) if arguments.times else {}

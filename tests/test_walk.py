@@ -1,6 +1,7 @@
 """A walk: its tensors against computations by hand, its gradients against finite differences, bad input."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,6 +247,11 @@ def test_the_script_follows_examples_and_checkpoints(call, trained, tmp_path):
     assert walks[0]["label"] == DATASET.test.labels[2] and walks[1]["label"] == DATASET.test.labels[5]
     assert walks[0]["about"].startswith("step-") and walks[4]["about"].startswith("best, test example 2")
     assert walks[0]["loss"] != walks[2]["loss"]
+
+
+def test_the_script_names_half_precision(call):
+    code, text, error = call("walk", Path(__file__).parent / "golden" / "vit_cifar100")
+    assert code == 0 and error == "" and text.startswith("A walk through vit_cifar100 in mixed_bfloat16: ")
 
 
 @pytest.mark.usefixtures("_tiny_images")

@@ -17,7 +17,8 @@ from tests.support.tiny import TINY
 
 def one_step(name: str, *, xla: bool) -> dict[str, np.ndarray]:
     """The loss, and the optimizer's slots, of a tiny recipe's first step: its gradients before Adam divides by them."""
-    recipe = recipes.get(name).changed([setting.split("=") for setting in ("batch_size=5", *TINY[name])])
+    settings = ("batch_size=5", "precision=float32", *TINY[name])
+    recipe = recipes.get(name).changed([setting.split("=") for setting in settings])
     step, arguments, learner = made_up_step(recipe, made_up_dataset(recipe), xla=xla)
     assert step(*arguments), name
     slots = {
