@@ -89,17 +89,18 @@ CNN_CIFAR10 = CnnRecipe(
 CNN_CIFAR10_BEST = ResNetRecipe(
     name="cnn_cifar10_best",
     dataset="cifar10",
-    epochs=80,
+    epochs=100,
     batch_size=128,
     validation=0.1,
     hold_test=True,
     pixel_scale=1.0,
     schedule="cosine",
     warmup_steps=704,  # two epochs
+    label_smoothing=0.1,
     average_decay=0.998,
     precision="mixed_bfloat16",
     xla="off",
     model=ResNetConfig(blocks=(3, 3, 4)),
-    mixing=MixingConfig(crop_padding=4, mirror=True),
+    mixing=MixingConfig(crop_padding=4, mirror=True, cutout=12),
     optimizer=MuonConfig(learning_rate=5e-2, weight_decay=0.01),
 )
