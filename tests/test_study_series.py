@@ -77,7 +77,7 @@ def test_other_settings_and_wrong_names_are_refused(tmp_path, small):
     for field, value in (("exchange_splits", "true"), ("dataset", "ECG200"), ("data", "sample"), ("seed", 1)):
         with pytest.raises(ValueError, match=f"--set {field}: "):
             _study("FordA", "--set", f"{field}={value}")
-    with pytest.raises(ValueError, match="mlp_forda: validation=0 leaves nothing to choose the epoch by"):
+    with pytest.raises(ValueError, match="mlp_forda: validation=0 validates on the test split"):
         _study("FordA", "--recipes", "mlp_forda", "--set", "validation=0")
     with pytest.raises(ValueError, match="transformer_series_best leaves its test split unseen"):
         _study("FordA", "--recipes", "transformer_series_best")

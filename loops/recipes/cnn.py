@@ -98,7 +98,7 @@ CNN_CIFAR10_BEST = ResNetRecipe(
     warmup_steps=704,  # two epochs
     label_smoothing=0.1,
     average_decay=0.998,
-    precision="mixed_bfloat16",
+    precision="mixed_bfloat16",  # a fifth less time a step than float32, on an AMD EPYC with bfloat16 instructions
     xla="off",
     model=ResNetConfig(blocks=(3, 3, 4)),
     mixing=MixingConfig(crop_padding=4, mirror=True, cutout=12),

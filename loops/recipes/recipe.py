@@ -62,7 +62,7 @@ class Recipe:
     plateau_patience: int | None = None  # epochs without a better val_loss, then learning rate · plateau_factor
     plateau_factor: float = 0.2
     stop_patience: int | None = None  # epochs without a better monitored value, then stop
-    monitor: str = "val_accuracy"  # the best checkpoint has the highest; or the lowest val_loss, or the train loss
+    monitor: str = "val_accuracy"  # the best checkpoint has the highest; val_loss, loss (of train): the lowest
     seed: int = 0
     precision: str = "float32"
     xla: str = "auto"  # auto: whichever of on and off a few measured steps find faster

@@ -128,7 +128,8 @@ TRANSFORMER_SERIES_BEST = ConvolutionTransformerRecipe(
     dataset="FordA",
     epochs=200,
     batch_size=16,
-    # Of 50 series a tenth chooses no epoch. The train loss does, as Ismail Fawaz et al. (2019) do it on this archive.
+    # Five of 50 series could choose no epoch, so they are trained on. The train loss chooses, as in Ismail Fawaz et al.
+    # (2019) on this archive.
     validation=0.02,
     monitor="loss",
     shuffle_split=True,

@@ -75,7 +75,7 @@ def pairs(recipe: str) -> Iterator[tuple[str, str]]:
 def rows(names: list[str], devices: Devices, *, steps: int, examples: int) -> Iterator[Row]:
     """Yield a row for each pair of each recipe, on made-up data; `devices`: two, that synchronize batch norms."""
     for name in names:
-        settings = [("data", "sample"), ("xla", "off"), ("sync_batch_norm", "true")]
+        settings = [("data", "sample"), ("xla", "off"), ("sync_batch_norm", "true"), ("precision", "float32")]
         recipe = recipes.get(name).changed([*settings, *map(_pair, SIZES.get(name, []))])
         dataset = data.of_recipe(recipe)
         weights = Step(recipe, dataset, examples).weights

@@ -1,4 +1,4 @@
-"""A training step of every recipe as XLA compiles it for users, in a process without the flags of the tests.
+"""A float32 training step of every recipe as XLA compiles it for users, in a process without the flags of the tests.
 
 python -m tests.support.full_effort FOLDER
 
