@@ -115,7 +115,10 @@ def planned_rows(arguments) -> dict:
         for recipe in arguments.recipes:
             row = rows[f"{name}/{recipe}"] = recipes.get(recipe).changed(settings)
             if not row.validation:
-                raise ValueError(f"{recipe}: validation=0 validates on the test split, which this table shows: set a share, such as 0.2")
+                raise ValueError(
+                    f"{recipe}: validation=0 validates on the test split, which this table shows: set a share, such as "
+                    "0.2"
+                )
             if row.hold_test:
                 raise ValueError(
                     f"{recipe} leaves its test split unseen, and this table shows it: once all choices are made, give "
