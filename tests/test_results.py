@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loops.studies.results import best
+from loops.studies.results import accuracy, best
 
 RUN = {"parameters": 12_466, "best": {"val_accuracy": 0.86}}
 HISTORY = "epoch,seconds,val_accuracy\n1,70.5,0.40\n2,60.0,0.45\n3,60.0,0.86\n"
@@ -54,3 +54,21 @@ def test_a_run_whose_test_split_was_not_looked_at_is_refused(results):
     (results / "inn_cifar10_best-seed1" / "test.json").write_text('{"looks": [{"tta": "mirror", "accuracy": 0.9}]}')
     with pytest.raises(ValueError, match=r"inn_cifar10_best-seed1.test\.json tells of no look with tta=None"):
         best.outcomes()
+
+
+def test_the_mean_over_sets_is_taken_seed_by_seed(results):
+    """Two sets that err in turn: their mean is steadier than each of them."""
+    series = results / "series"
+    series.mkdir()
+    (series / "sets.csv").write_text(
+        "set,train,test,length,nearest_neighbour\nOther,1,1,1,0.1\nA,1000,3,5,0.5000\nB,7,11,13,0.8000\n"
+    )
+    of_model = {"A": [0.6, 0.8], "B": [0.9, 0.7]}
+    entries = [{"set": name, "recipe": "model", "accuracies": values} for name, values in of_model.items()]
+    (series / "seven-sets.json").write_text(json.dumps(entries))
+    assert accuracy.seven_sets() == [
+        ["", "train, test, length", "1 nearest neighbour", "`model`"],
+        ["A", "1,000, 3, 5", "0.5000", "0.7000 ± 0.1414"],
+        ["B", "7, 11, 13", "0.8000", "0.8000 ± 0.1414"],
+        ["mean of the sets", "", "0.6500", "0.7500 ± 0.0000"],
+    ]
