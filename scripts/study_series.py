@@ -116,8 +116,8 @@ def planned_rows(arguments) -> dict:
             row = rows[f"{name}/{recipe}"] = recipes.get(recipe).changed(settings)
             if not row.validation:
                 raise ValueError(
-                    f"{recipe}: validation=0 validates on the test split, which this table shows: set a share, such as "
-                    "0.2"
+                    f"{recipe}: validation=0 validates on the test split, which this table shows: give a share, such "
+                    "as --set validation=0.2"
                 )
             if row.hold_test:
                 raise ValueError(

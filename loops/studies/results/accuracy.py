@@ -158,21 +158,22 @@ def forda() -> Table:
 
 
 def seven_sets() -> Table:
-    """System 4 on seven other sets: every recipe that was trained on all of them, and the mean over the sets."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for entry in entries_of("series/seven-sets.json"):
-        found.setdefault(entry["recipe"], {})[entry["set"]] = entry["accuracies"]
-    sizes = [row for row in rows_of("series/sets.csv") if all(row["set"] in sets for sets in found.values())]
+    """System 4 on seven other sets, of which every recipe here was trained on each, and the mean over the sets."""
+    found = {(entry["set"], entry["recipe"]): entry["accuracies"] for entry in entries_of("series/seven-sets.json")}
+    sets, recipes = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+    sizes = {row["set"]: row for row in rows_of("series/sets.csv")}
     rows = []
-    for size in sizes:
+    for name in sets:
+        size = sizes[name]
         shape = f"{int(size['train']):,}, {int(size['test']):,}, {size['length']}"
-        accuracies = [mean(sets[size["set"]]) for sets in found.values()]
-        rows.append([size["set"], shape, size["nearest_neighbour"], *accuracies])
-    neighbour = f"{statistics.fmean(float(size['nearest_neighbour']) for size in sizes):.4f}"
-    # Seed by seed: the spread is that of the mean over the sets, not of one set.
-    means = [mean([statistics.fmean(seed) for seed in zip(*sets.values(), strict=True)]) for sets in found.values()]
+        rows.append([name, shape, size["nearest_neighbour"], *(mean(found[name, recipe]) for recipe in recipes)])
+    neighbour = f"{statistics.fmean(float(sizes[name]['nearest_neighbour']) for name in sets):.4f}"
+    means = []
+    for recipe in recipes:  # seed by seed: the spread is that of the mean over the sets, not of one set
+        seeds = zip(*(found[name, recipe] for name in sets), strict=True)
+        means.append(mean([statistics.fmean(seed) for seed in seeds]))
     rows.append(["mean of the sets", "", neighbour, *means])
-    return [["", "train, test, length", "1 nearest neighbour", *(f"`{recipe}`" for recipe in found)], *rows]
+    return [["", "train, test, length", "1 nearest neighbour", *(f"`{recipe}`" for recipe in recipes)], *rows]
 
 
 FIGURES = {"train accuracy": "accuracy", "test accuracy": "val_accuracy", "train loss": "loss", "test loss": "val_loss"}
