@@ -26,6 +26,7 @@ def test_settings_from_text():
     assert (recipe.epochs, recipe.optimizer.learning_rate, recipe.xla) == (3, 3e-4, "on")
     assert recipe.model == ConvNetConfig(filters=(5, 7, 11))
     assert recipe.seed == -1 and recipe.name == "convnet_cifar10"
+    assert recipes.get("vit_cifar100_best").changed([("stem_filters", "none")]).model.stem_filters == ()
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)

@@ -242,10 +242,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _parse(field: str, text: str, kind) -> object:
-    """Turn the text of `--set field=text` into the field's type: a number, a word, true or false, or a tuple."""
+    """Turn the text of `--set field=text` into the field's type: a number, a word, true or false, or a tuple.
+
+    "none" is None where the field may be that, and the empty tuple.
+    """
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
-        return tuple(_parse(field, part, item) for part in text.split(","))
+        return () if text.lower() == "none" else tuple(_parse(field, part, item) for part in text.split(","))
     if typing.get_origin(kind) is types.UnionType:  # int | None and the like
         if text.lower() == "none":
             return None
