@@ -14,6 +14,7 @@ PAGES = (ROOT / "README.md", RESULTS / "README.md")
 TABLES: dict[str, tuple[Callable[[], Table], str]] = {
     "systems": (accuracy.systems, "lllrll"),
     "cifar10": (accuracy.cifar10, "lrlllrl"),
+    "cifar100": (accuracy.cifar100, "lrllrrl"),
     "cifar100-reduced": (accuracy.cifar100_reduced, "lrllr"),
     "forda": (accuracy.forda, "lrlrl"),
     "seven-sets": (accuracy.seven_sets, "llll"),
