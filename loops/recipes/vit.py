@@ -18,7 +18,7 @@ from loops.data.dataset import Sizes
 from loops.recipes.recipe import Recipe
 from tfcore.layers.mixing import MixingConfig
 from tfcore.models.vit import VisionTransformer, VisionTransformerConfig
-from tfcore.optimizers.config import AdamWConfig
+from tfcore.optimizers.config import AdamWConfig, MuonConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ VIT_CIFAR100 = VitRecipe(
 VIT_CIFAR100_BEST = VitRecipe(
     name="vit_cifar100_best",
     dataset="cifar100",
-    epochs=100,
+    epochs=60,
     batch_size=128,
     validation=0.1,
     hold_test=True,
@@ -58,6 +58,7 @@ VIT_CIFAR100_BEST = VitRecipe(
     warmup_steps=1760,  # five epochs
     label_smoothing=0.1,
     average_decay=0.998,
+    precision="mixed_bfloat16",
     xla="off",
     model=VisionTransformerConfig(
         image_size=32,
@@ -74,6 +75,6 @@ VIT_CIFAR100_BEST = VitRecipe(
         head_dropout=0.0,
         augmentation="none",
     ),
-    mixing=MixingConfig(crop_padding=4, mirror=True),
-    optimizer=AdamWConfig(weight_decay=0.06),
+    mixing=MixingConfig(crop_padding=4, mirror=True, cutout=8),
+    optimizer=MuonConfig(learning_rate=0.02, weight_decay=0.06),
 )
