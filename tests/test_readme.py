@@ -108,7 +108,8 @@ def check_python(arguments: list[str]) -> None:
 def parse_script(script: str, arguments: list[str]) -> None:
     """Parse as the script would; a recipe's name in capitals stands for any recipe."""
     parsed = importlib.import_module(script).parser().parse_args(arguments)
-    names = [getattr(parsed, "recipe", None), *(getattr(parsed, "recipes", None) or [])]
+    named = getattr(parsed, "recipe", None)  # several where the option may be repeated
+    names = [*(named if isinstance(named, list) else [named]), *(getattr(parsed, "recipes", None) or [])]
     for name in names:
         if name is not None and name != "all" and not name.isupper() and script not in ("gpu_check", "study_cnn"):
             recipes.get(name).changed(map(setting, parsed.set))
