@@ -113,9 +113,9 @@ def _convnet(dtype) -> Case:
     """In float32 without steps: no two computations of them agree but those of the same bits.
 
     Its ReLUs decide 12 million times in 20 steps, and some inputs are nearer to zero than rounding. Weights moved by
-    1e-7 of themselves end up to 0.3 apart (measured on a CPU; up to 0.6 at a learning rate of 2^-12, 2e-4 at 2^-17). In
-    float64 it is 5e-5, and 5e-7 for 1e-9. On a CPU both sides compute the same bits. On a GPU, which adds up a
-    convolution's gradient in another order each time, they were 0.026 apart.
+    1e-7 of themselves end up to 0.3 apart (measured on a CPU; 0.65 at a learning rate of 2^-12, 2e-4 at 2^-17). In
+    float64 it is 5e-5, and 5e-7 for 1e-9. On a CPU both sides compute the same bits. On a GPU, which may add
+    up a convolution's gradient in another order each time, they were 0.026 apart.
     """
     case = _network(ConvNet, keras_convnet, dtype)
     return case if dtype == tf.float64 else dataclasses.replace(case, steps=None)
