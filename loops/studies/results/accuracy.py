@@ -4,9 +4,8 @@ import statistics
 
 from loops.studies.certificates import certify, table
 from loops.studies.cnn_study.rows import ROWS
-from loops.studies.results.best import best_of
+from loops.studies.results.best import best_of, outcome
 from loops.studies.results.files import (
-    EPOCHS,
     LARGE,
     RESULTS,
     Table,
@@ -15,6 +14,7 @@ from loops.studies.results.files import (
     mean,
     percent,
     published_accuracy,
+    published_epochs,
     rows_of,
     summary,
 )
@@ -52,7 +52,7 @@ def systems() -> Table:
             f"{mean(faithful['accuracies'])} (5 seeds, a smaller train set)",
             faithful["parameters"],
             "transformer_forda",
-            f"{mean(best['accuracies'])} ({len(best['accuracies'])} seeds; {best['parameters']:,} parameters)",
+            outcome(best["accuracies"], best["parameters"]),
         ),
         _system(
             "5 a CNN and its improvements, CIFAR-10",
@@ -86,8 +86,8 @@ def _large(name: str, recipe: str) -> list[str]:
     top_1, _, parameters = LARGE[recipe]
     run = summary(recipe)
     measured = percent(run["test"]["accuracy"])
-    if run["epochs"] < EPOCHS[recipe]:
-        measured += f" (after {run['epochs']} epochs of {EPOCHS[recipe]})"
+    if run["epochs"] < published_epochs(recipe):
+        measured += f" (after {run['epochs']} epochs of {published_epochs(recipe)})"
     return _system(name, percent(top_1), measured, parameters, recipe)
 
 
@@ -133,7 +133,7 @@ def cifar100() -> Table:
                 f"{parameters:,}",
                 f"{percent(top_1)} / {percent(top_5)}",
                 f"{percent(run['test']['accuracy'])} / {percent(run['test']['top_5_accuracy'])}",
-                f"{run['epochs']} of {EPOCHS[recipe]}",
+                f"{run['epochs']} of {published_epochs(recipe)}",
                 fastest_epoch([recipe]),
                 f"`python scripts/train.py {recipe} --data DIR --precision mixed_bfloat16 --xla on`",
             ]

@@ -55,9 +55,13 @@ def best_of(faithful: str) -> str:
     for pair in PAIRS:
         runs = runs_of(f"{pair.best}-seed*")
         if pair.faithful == faithful and runs:
-            parameters = f"{summary(runs[0])['parameters']:,} parameters"
-            return f"{mean([look(run, None) for run in runs])} ({_seeds(runs)}; {parameters})"
+            return outcome([look(run, None) for run in runs], summary(runs[0])["parameters"])
     return ""
+
+
+def outcome(accuracies: Sequence[float], parameters: int) -> str:
+    """A best recipe's test accuracy over its seeds, and its size."""
+    return f"{mean(accuracies)} ({_seeds(accuracies)}; {parameters:,} parameters)"
 
 
 def runs_of(pattern: str) -> list[str]:
@@ -87,7 +91,7 @@ def seconds_to(history: Sequence[dict[str, str]], accuracy: float) -> float | No
     return None
 
 
-def _seeds(runs: Sequence[str]) -> str:
+def _seeds(runs: Sequence) -> str:
     return "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
