@@ -72,3 +72,20 @@ def test_the_mean_over_sets_is_taken_seed_by_seed(results):
         ["B", "7, 11, 13", "0.8000", "0.8000 ± 0.1414"],
         ["mean of the sets", "", "0.6500", "0.7500 ± 0.0000"],
     ]
+
+
+def test_an_ablation_is_set_beside_the_recipe_as_it_is(results):
+    def entry(change, last, difference):
+        return {"change": change, "seeds": 1, "last": last, "spread": None, "best": 1.0, "difference": difference}
+
+    (results / "best").mkdir()
+    of_one, of_another = results / "best" / "a_best-ablation.json", results / "best" / "b_best-ablation.json"
+    of_one.write_text(json.dumps([entry("unchanged", 0.75, 0.0), entry("mirror=false", 0.5, -0.25)]))
+    of_another.write_text(json.dumps([entry("unchanged", 0.5, 0.0), entry("cutout=0", 0.625, 0.125)]))
+    assert best.ablations() == [
+        ["recipe", "change", "validation", "difference"],
+        ["`a_best`", "unchanged", "0.7500", ""],
+        ["`a_best`", "`mirror=false`", "0.5000", "-0.2500"],
+        ["`b_best`", "unchanged", "0.5000", ""],
+        ["`b_best`", "`cutout=0`", "0.6250", "+0.1250"],
+    ]

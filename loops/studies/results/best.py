@@ -116,3 +116,16 @@ def tried() -> Table:
             [f"`{row['recipe']}`", row["change"], f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}", how]
         )
     return [["recipe", "change", "validation before", "after", "difference", "trained"], *rows]
+
+
+def ablations() -> Table:
+    """Each ingredient of a recipe taken away once, as `study_recipe.py --json` wrote it down."""
+    rows = []
+    for path in sorted(RESULTS.glob("best/*-ablation.json")):
+        name = f"`{path.name.removesuffix('-ablation.json')}`"
+        unchanged, *changed = json.loads(path.read_text())
+        rows.append([name, "unchanged", f"{unchanged['last']:.4f}", ""])
+        rows += [
+            [name, f"`{entry['change']}`", f"{entry['last']:.4f}", f"{entry['difference']:+.4f}"] for entry in changed
+        ]
+    return [["recipe", "change", "validation", "difference"], *rows]
