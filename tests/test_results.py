@@ -75,17 +75,17 @@ def test_the_mean_over_sets_is_taken_seed_by_seed(results):
 
 
 def test_an_ablation_is_set_beside_the_recipe_as_it_is(results):
-    def entry(change, last, difference):
-        return {"change": change, "seeds": 1, "last": last, "spread": None, "best": 1.0, "difference": difference}
+    def entry(change, last, difference, spread=None):
+        return {"change": change, "last": last, "spread": spread, "difference": difference}
 
     (results / "best").mkdir()
     of_one, of_another = results / "best" / "a_best-ablation.json", results / "best" / "b_best-ablation.json"
     of_one.write_text(json.dumps([entry("unchanged", 0.75, 0.0), entry("mirror=false", 0.5, -0.25)]))
-    of_another.write_text(json.dumps([entry("unchanged", 0.5, 0.0), entry("cutout=0", 0.625, 0.125)]))
+    of_another.write_text(json.dumps([entry("unchanged", 0.5, 0.0), entry("cutout=0", 0.625, 0.125, 0.0625)]))
     assert best.ablations() == [
-        ["recipe", "change", "validation", "difference"],
+        ["recipe", "change", "validation, last epoch", "difference"],
         ["`a_best`", "unchanged", "0.7500", ""],
-        ["`a_best`", "`mirror=false`", "0.5000", "-0.2500"],
+        ["`a_best`", "mirror=false", "0.5000", "-0.2500"],
         ["`b_best`", "unchanged", "0.5000", ""],
-        ["`b_best`", "`cutout=0`", "0.6250", "+0.1250"],
+        ["`b_best`", "cutout=0", "0.6250 ± 0.0625", "+0.1250"],
     ]

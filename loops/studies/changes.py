@@ -36,9 +36,17 @@ def table_of(entries: Sequence[dict]) -> str:
         "| change | validation accuracy, last epoch | difference | best epoch | s a run |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
+    for entry, cells in zip(entries, cells_of(entries), strict=True):
+        cells += [f"{entry['best']:.4f}", f"{entry['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def cells_of(entries: Sequence[dict]) -> list[list[str]]:
+    """Return of each entry its change, accuracy after the last epoch and difference, as a table shows them."""
+    rows = []
     for entry in entries:
         spread = "" if entry["spread"] is None else f" ± {entry['spread']:.4f}"
         difference = "" if entry is entries[0] else f"{entry['difference']:+.4f}"
-        cells = [f"{entry['last']:.4f}{spread}", difference, f"{entry['best']:.4f}", f"{entry['seconds']:.0f}"]
-        lines.append(f"| {entry['change']} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+        rows.append([entry["change"], f"{entry['last']:.4f}{spread}", difference])
+    return rows

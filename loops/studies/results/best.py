@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
+from loops.studies.changes import cells_of
 from loops.studies.results.files import LARGE, RESULTS, Table, mean, published_accuracy, rows_of, summary
 
 
@@ -123,9 +124,5 @@ def ablations() -> Table:
     rows = []
     for path in sorted(RESULTS.glob("best/*-ablation.json")):
         name = f"`{path.name.removesuffix('-ablation.json')}`"
-        unchanged, *changed = json.loads(path.read_text())
-        rows.append([name, "unchanged", f"{unchanged['last']:.4f}", ""])
-        rows += [
-            [name, f"`{entry['change']}`", f"{entry['last']:.4f}", f"{entry['difference']:+.4f}"] for entry in changed
-        ]
-    return [["recipe", "change", "validation", "difference"], *rows]
+        rows += [[name, *cells] for cells in cells_of(json.loads(path.read_text()))]
+    return [["recipe", "change", "validation, last epoch", "difference"], *rows]
