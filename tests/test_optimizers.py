@@ -306,12 +306,18 @@ def test_plain_descent_steps_by_the_clipped_gradients():
 
 def test_muon_orthogonalizes_kernels_and_nothing_else():
     shapes = {"dense/kernel": (7, 5), "convolution/kernel": (3, 3, 5, 2), "depthwise/kernel": (3, 3, 5, 1)}
-    shapes |= {"dense/bias": (5,), "logits/kernel": (5, 3)}
+    shapes |= {"dense/bias": (5,), "logits/kernel": (5, 3), "position/embeddings": (5, 3)}
+    shapes |= {"query/kernel": (7, 3, 2), "query/bias": (3, 2), "output/kernel": (3, 2, 7)}
     optimizer = build(Muon, {name: tf.Variable(tf.ones(shape)) for name, shape in shapes.items()})
-    assert optimizer.kernels == ["dense/kernel", "convolution/kernel"]
-    assert (
-        list(optimizer.v) == ["depthwise/kernel", "dense/bias", "logits/kernel"] and optimizer.m.keys() == shapes.keys()
-    )
+    assert optimizer.kernels == {"dense/kernel": 1, "convolution/kernel": 3, "query/kernel": 1, "output/kernel": 2}
+    assert list(optimizer.v) == [name for name in shapes if name not in optimizer.kernels]
+    assert optimizer.m.keys() == shapes.keys()
+    for name, rows in (("query/kernel", 7), ("output/kernel", 6)):
+        variable = tf.Variable(tf.zeros(shapes[name]))
+        gradient = tf.random.stateless_normal(shapes[name], [0, 2])
+        build(Muon, {name: variable}, learning_rate=1.0, weight_decay=0.0, rms=7**-0.5).apply({name: gradient})
+        singular = np.linalg.svd(tf.reshape(variable, [rows, -1]), compute_uv=False)
+        assert singular.min() > 0.6 and singular.max() < 1.3, name
     matrix = tf.random.stateless_normal([11, 7], [0, 1])
     singular = np.linalg.svd(updates.orthogonalized(matrix, 5), compute_uv=False)
     assert singular.min() > 0.6 and singular.max() < 1.3

@@ -30,7 +30,8 @@ def _fuzz(make_ours, make_theirs, dtype, settings) -> list[tuple]:
     """Feed both the same gradients, of magnitudes from 1e-4 to 1e2, and return the paired variables."""
     start = [random_array(shape, dtype, seed) for seed, shape in enumerate(SHAPES)]
     start[1][:] = 0  # a bias as it starts: without a norm for LAMB's trust ratio
-    variables = {str(i): tf.Variable(value) for i, value in enumerate(start)}
+    names = [f"{i}/{'kernel' if len(shape) == 2 else 'bias'}" for i, shape in enumerate(SHAPES)]
+    variables = {name: tf.Variable(value) for name, value in zip(names, start, strict=True)}
     rng = np.random.default_rng(5)
     with keras_floatx(dtype):
         ours, theirs = make_ours(variables, **settings), make_theirs(start, **settings)
@@ -41,7 +42,7 @@ def _fuzz(make_ours, make_theirs, dtype, settings) -> list[tuple]:
                 theirs.set_learning_rate(rate)
             gradients = [rng.standard_normal(shape) * 10 ** rng.uniform(-4, 2) for shape in SHAPES]
             gradients = [gradient.astype(dtype.as_numpy_dtype) for gradient in gradients]
-            ours.apply({str(i): tf.constant(gradient) for i, gradient in enumerate(gradients)})
+            ours.apply(dict(zip(names, map(tf.constant, gradients), strict=True)))
             theirs.apply(gradients)
     return list(zip(variables.values(), theirs.values(), strict=True))
 

@@ -78,8 +78,9 @@ class AdamWConfig(AdamConfig):
 class MuonConfig(AdamWConfig):
     """μ, iterations and `rms` of `updates.muon`, for kernels; the rest is AdamW's, for all else.
 
-    Kernels are matrices and those of convolutions, with more than one row and column, but for what lies in a module of
-    these names: `exclude`. Embeddings, positions and classes are left to AdamW (Jordan et al. 2024).
+    Kernels are the variables of that name, of dense layers, convolutions and attention's projections, with more than
+    one row and column, but for what lies in a module of these names: `exclude`. Embeddings, positions, biases and
+    classes are left to AdamW (Jordan et al. 2024).
 
     Raises:
         ValueError: for a μ outside [0, 1), no iteration, an `rms` that is not positive, or decay "unscaled".

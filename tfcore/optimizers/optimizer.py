@@ -18,6 +18,8 @@ from tfcore.optimizers.config import (
     SgdConfig,
 )
 
+HEADWISE = {"query", "key", "value"}  # attention's projections (D, N, d) to N heads: matrices of D rows, N·d columns
+
 
 class Optimizer(Module):
     """What all optimizers share: learning rate, step count, slots, clipping and the assignment in place.
@@ -106,19 +108,20 @@ class AdamW(Adam):
 class Muon(AdamW):
     """Muon (`updates.muon`) for kernels, with AdamW's decay; AdamW for all else. A kernel has the slot `m` alone.
 
-    Which variables are kernels says `MuonConfig`.
+    Which variables are kernels says `MuonConfig`. `kernels`: of each, by name, how many axes are its matrix's rows.
     """
 
     config: MuonConfig
 
     def __init__(self, variables: dict[str, tf.Variable], config: MuonConfig):
-        self.kernels = [
-            name
-            for name, variable in variables.items()
-            if variable.shape.rank in (2, 4)
-            and min(math.prod(variable.shape[:-1]), variable.shape[-1]) > 1
-            and not set(name.split("/")) & set(config.exclude)
-        ]
+        self.kernels: dict[str, int] = {}
+        for name, variable in variables.items():
+            parts, shape = name.split("/"), variable.shape
+            rows = 1 if shape.rank == 3 and HEADWISE & set(parts) else shape.rank - 1
+            sizes = math.prod(shape[:rows]), math.prod(shape[rows:])
+            if parts[-1] == "kernel" and min(sizes) > 1 and not set(parts) & set(config.exclude):
+                self.kernels[name] = rows
+        self._row_axes = {variables[name].ref(): rows for name, rows in self.kernels.items()}
         super().__init__(variables, config)
 
     def _needs(self, slot: str, name: str) -> bool:
@@ -129,7 +132,13 @@ class Muon(AdamW):
             return super()._update(gradient, theta, m, v, **step)
         config, alpha = self.config, step["alpha"]
         delta, m = updates.muon(
-            gradient, m, alpha=alpha, mu=config.momentum, iterations=config.ns_steps, rms=config.rms
+            gradient,
+            m,
+            alpha=alpha,
+            mu=config.momentum,
+            iterations=config.ns_steps,
+            rms=config.rms,
+            row_axes=self._row_axes[theta.ref()],
         )
         return delta - alpha * config.weight_decay * theta, m
 

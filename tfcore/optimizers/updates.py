@@ -169,7 +169,14 @@ def nesterov(delta: tf.Tensor, velocity: tf.Tensor, *, mu: float) -> tuple[tf.Te
 
 
 def muon(
-    gradient: tf.Tensor, velocity: tf.Tensor, *, alpha: tf.Tensor, mu: float, iterations: int, rms: float
+    gradient: tf.Tensor,
+    velocity: tf.Tensor,
+    *,
+    alpha: tf.Tensor,
+    mu: float,
+    iterations: int,
+    rms: float,
+    row_axes: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Muon (Jordan et al. 2024; in the size of Liu et al. 2025, arXiv 2502.16982, equation 4): orthogonal momentum.
 
@@ -179,16 +186,18 @@ def muon(
     so that its learning rates and decays serve.
 
     Args:
-        gradient, velocity: tensors of the parameter's shape: a matrix, or a convolution's kernel (K, K, n, m), taken as
-            a matrix (K·K·n, m); v starts at zero.
+        gradient, velocity: tensors of the parameter's shape; v starts at zero.
         alpha: () step size.
         iterations: of `orthogonalized`.
+        row_axes: how many axes make the matrix's rows, its columns being the rest; all but the last by default, so that
+            a convolution's kernel (K, K, n, m) is a matrix (K·K·n, m).
 
     Returns:
         (Δθ, v)
     """
     velocity = mu * velocity + gradient
-    matrix = tf.reshape(gradient + mu * velocity, [-1, gradient.shape[-1]])
+    rows = math.prod(gradient.shape[: len(gradient.shape) - 1 if row_axes is None else row_axes])
+    matrix = tf.reshape(gradient + mu * velocity, [rows, -1])
     scale = tf.constant(rms * math.sqrt(max(matrix.shape)), gradient.dtype)
     return -alpha * scale * tf.reshape(orthogonalized(matrix, iterations), gradient.shape), velocity
 
