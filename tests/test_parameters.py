@@ -13,6 +13,7 @@ from tfcore.layers.attention import Projection
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense
 from tfcore.layers.patches import PatchEncoder
+from tfcore.ops import parameters
 from tfcore.ops.parameters import add_parameter, broadcast_parameter, multiply_parameter
 from tfcore.ops.pooling import global_average_pool
 
@@ -128,9 +129,10 @@ def test_the_mean_over_positions_is_of_more_of_them_than_the_format_can_count(ha
     np.testing.assert_array_equal(tf.cast(global_average_pool(tf.ones([2, 67_000, 3], half)), tf.float32), 1)
 
 
-@pytest.mark.parametrize("for_compiler", [False, True])
-def test_a_sum_of_many_blocks_is_as_exact_as_one(for_compiler):
+@pytest.mark.parametrize(("for_compiler", "gpu"), [(False, False), (True, False), (True, True)])
+def test_a_sum_of_many_blocks_is_as_exact_as_one(monkeypatch, for_compiler, gpu):
     """More rows than one block holds, the last block smaller; terms of one sign, where a half precision would stop."""
+    monkeypatch.setattr(parameters, "is_gpu", lambda: gpu)
     rng = np.random.default_rng(0)
     x, y = (tf.cast(rng.uniform(0.5, 1.0, (20_011, 13)), tf.bfloat16) for _ in range(2))
     exact_x, exact_y = (np.asarray(tf.cast(factor, tf.float64)) for factor in (x, y))
@@ -144,6 +146,9 @@ def test_a_sum_of_many_blocks_is_as_exact_as_one(for_compiler):
             return [tape.gradient(result, parameter, output_gradients=x) for result in results]
 
     found = gradients(x, y, tf.ones([13]))
+    if for_compiler:  # which makes one kernel of a whole sum on a GPU
+        hlo = gradients.experimental_get_compiler_ir(x, y, tf.ones([13]))(stage="hlo")
+        assert (hlo.count(" reduce(") == 2) is gpu
     for total, exact in zip(found, (exact_x.sum(0), (exact_x * exact_y).sum(0)), strict=True):
         assert total.dtype == tf.float32
         np.testing.assert_allclose(total, exact, rtol=3e-6)

@@ -1,6 +1,7 @@
 """All that is ambient: what a call can depend on besides its arguments stands in this one module.
 
-Three things, each set by a `with` and nowhere else; outside of them the house computes from arguments alone.
+Three things, each set by a `with` and nowhere else; outside of them the house computes from arguments alone, and from
+whether there is a GPU (`is_gpu`).
 
 - who watches calls (`intercept`): the audit sees what every layer gives without a line of its own in them;
 - which part of a batch is here (`share_of_batch`): replicas divide a batch, and random bits belong to an example, not
@@ -125,6 +126,11 @@ def for_xla() -> Iterator[None]:
 def is_xla() -> bool:
     """Return whether XLA will compile what is being traced, as far as anyone has said."""
     return getattr(_thread, "numbers", None) is not None
+
+
+def is_gpu() -> bool:
+    """Return whether TensorFlow sees a GPU, on which it then computes."""
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def number() -> int:

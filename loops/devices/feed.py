@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from loops.data.dataset import Split
 from loops.devices.distribution import ONE_DEVICE, Devices
+from tfcore.context import is_gpu
 
 
 class Feed:
@@ -19,7 +20,7 @@ class Feed:
 
     def __init__(self, split: Split, devices: Devices = ONE_DEVICE, *, resident: bool | None = None):
         if resident is None:
-            resident = devices.replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
+            resident = devices.replicas == 1 and is_gpu()
         self._split, self._devices = split, devices
         self._variables: list[tf.Variable] = []
         if resident:

@@ -124,7 +124,7 @@ def _poolings() -> list[Entry]:
             return Case(ours, theirs, (x,))
 
         name = f"ops.{kind}_pool[{formulation}] {size}×{size} stride {stride} {padding} on {shape[1]}×{shape[2]}"
-        covers = (public, getattr(pooling, f"{kind}_pool_tiles")) if formulation == "tiles" else (public,)
+        covers = (public, *filter(None, [getattr(pooling, f"{kind}_pool_{formulation}", None)]))
         return Entry(name, covers, case)
 
     return [
@@ -137,7 +137,11 @@ def _poolings() -> list[Entry]:
             (2, 2, "SAME", "auto", odd),
             (3, 2, "SAME", "auto", odd),
             (3, 1, "VALID", "auto", odd),
+            (2, 2, "VALID", "shifted", tiled),
+            (3, 2, "SAME", "shifted", odd),
+            (3, 1, "VALID", "shifted", odd),
         )
+        if kind == "max" or settings[3] != "shifted"
     ]
 
 

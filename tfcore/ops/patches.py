@@ -48,10 +48,11 @@ class Window:
         total = max((self.output_size(size) - 1) * self.stride + self.kernel_size - size, 0)
         return total // 2, total - total // 2
 
-    def pad(self, x: tf.Tensor) -> tf.Tensor:
-        """(B, H, W, C) -> (B, H + padding, W + padding, C), zeros around the image."""
+    def pad(self, x: tf.Tensor, value: float = 0) -> tf.Tensor:
+        """(B, H, W, C) -> (B, H + padding, W + padding, C), `value` around the image."""
         _, height, width, _ = x.shape
-        return tf.pad(x, [[0, 0], self.padding_of(height), self.padding_of(width), [0, 0]])
+        padding = [[0, 0], self.padding_of(height), self.padding_of(width), [0, 0]]
+        return tf.pad(x, padding, constant_values=value)
 
     def tap_slices(self, height: int, width: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         """For each of the K·K taps in row-major order: (begin, end) of its slice of the padded image, as (row, column).
@@ -63,10 +64,10 @@ class Window:
         offsets = range(self.kernel_size)
         return [((i, j), (i + rows, j + columns)) for i in offsets for j in offsets]
 
-    def taps(self, x: tf.Tensor) -> list[tf.Tensor]:
-        """(B, H, W, C) -> K·K slices of shape (B, H', W', C)."""
+    def taps(self, x: tf.Tensor, value: float = 0) -> list[tf.Tensor]:
+        """(B, H, W, C) -> K·K slices of shape (B, H', W', C) of the image padded with `value`."""
         _, height, width, _ = x.shape
-        padded, s = self.pad(x), self.stride
+        padded, s = self.pad(x, value), self.stride
         return [
             padded[:, top:bottom:s, left:right:s, :] for (top, left), (bottom, right) in self.tap_slices(height, width)
         ]
