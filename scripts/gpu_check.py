@@ -38,6 +38,7 @@ TINY = {  # sizes of --tiny
     "inn_cifar10_best": "widths=4,6 blocks=1,2 mlp_widths=5,7 kernel_sizes=3,3 groups=2,3 bottlenecks=1,2",
     "cnn_cifar10_best": "widths=4,6 blocks=1,1",
     "vit_cifar100_best": "image_size=12 stem_filters=5 width=6 blocks=1 key_dim=3 mlp_width=7",
+    "vit_cifar100_best_large": "image_size=12 width=6 blocks=1 heads=2 key_dim=3 mlp_width=7",
     "transformer_series_best": "kernels=3,5 stem_filters=3 filters=5,6 heads=2 mlp_width=7",
     "vit_cifar100": "image_size=12 width=6 blocks=1 heads=2 mlp_width=5 head_units=7",
     "perceiver_cifar100": "image_size=12 width=6 latents=5 blocks=1 heads=2",
@@ -50,7 +51,7 @@ SERIES = ("transformer_forda", "mlp_forda", "transformer_forda_mended", "transfo
 VARIANTS = ("inn_cifar10", "transformer_forda")  # whose formulations may stand in another order on a GPU
 WARMED_UP = (  # for more steps than a short run has
     *("transformer_forda_mended", "transformer_series_best"),
-    *("inn_cifar10_best", "cnn_cifar10_best", "vit_cifar100_best"),
+    *("inn_cifar10_best", "cnn_cifar10_best", "vit_cifar100_best", "vit_cifar100_best_large"),
 )
 FILES = {  # by which a data set is known, in a folder of its own or without
     "cifar10": "cifar-10-batches-bin/test_batch.bin",

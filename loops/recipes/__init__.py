@@ -5,7 +5,7 @@ from loops.recipes.inn import CONVNET_CIFAR10, INN_CIFAR10, INN_CIFAR10_BEST
 from loops.recipes.perceiver import PERCEIVER_CIFAR100
 from loops.recipes.recipe import Recipe, nearest
 from loops.recipes.timeseries import MLP_FORDA, TRANSFORMER_FORDA, TRANSFORMER_FORDA_MENDED, TRANSFORMER_SERIES_BEST
-from loops.recipes.vit import VIT_CIFAR100, VIT_CIFAR100_BEST
+from loops.recipes.vit import VIT_CIFAR100, VIT_CIFAR100_BEST, VIT_CIFAR100_BEST_LARGE
 
 _ALL = (
     CONVNET_CIFAR10,
@@ -13,6 +13,7 @@ _ALL = (
     INN_CIFAR10_BEST,
     VIT_CIFAR100,
     VIT_CIFAR100_BEST,
+    VIT_CIFAR100_BEST_LARGE,
     PERCEIVER_CIFAR100,
     TRANSFORMER_FORDA,
     TRANSFORMER_FORDA_MENDED,

@@ -23,6 +23,10 @@ TINY = {
         *("image_size=12", "stem_filters=5", "width=6", "blocks=1", "key_dim=3", "mlp_width=7"),
         "hold_test=false",
     ],
+    "vit_cifar100_best_large": [
+        *("image_size=12", "width=6", "blocks=1", "heads=2", "key_dim=3", "mlp_width=7"),
+        *("xla=off", "batch_size=32", "hold_test=false"),
+    ],
     "transformer_series_best": [
         *("kernels=3,5", "stem_filters=3", "filters=5,6", "heads=2", "mlp_width=7"),
         "hold_test=false",
