@@ -246,14 +246,11 @@ def needs_at_most():
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="resident memory is read from Linux's /proc")
-# One mode at the length that README names; a share is about the same at a smaller one.
-# Direct needs little more than T × S itself where it is run eagerly: the share shows at more positions than under XLA.
-@pytest.mark.parametrize(("mode", "positions"), [("graph", 4096), ("xla", 2048), ("eager", 4096)])
+# The length that README names. At half of it the share is 0.18 to 0.22 under XLA, whose own memory counts, too.
+@pytest.mark.parametrize("mode", ["graph", "xla", "eager"])
 @pytest.mark.parametrize(
     "dropout", ["", ", dropout_rate=0.1, dropout_key=random.make_key(0)"], ids=["plain", "dropout"]
 )
-def test_chunked_needs_at_most_a_fifth_of_direct(needs_at_most, mode, positions, dropout):
-    chunked, direct = (
-        PROGRAM.format(positions=positions, formulation=f, dropout=dropout) for f in ("chunked", "direct")
-    )
+def test_chunked_needs_at_most_a_fifth_of_direct(needs_at_most, mode, dropout):
+    chunked, direct = (PROGRAM.format(positions=4096, formulation=f, dropout=dropout) for f in ("chunked", "direct"))
     needs_at_most(1 / 5, chunked, of=direct, mode=mode)
