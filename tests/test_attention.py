@@ -246,7 +246,7 @@ def needs_at_most():
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="resident memory is read from Linux's /proc")
-# The length that README names. At half of it the share is 0.18 to 0.22 under XLA, whose own memory counts, too.
+# At half the positions the share is 0.18 to 0.22 under XLA, whose own memory counts, too; at these it is 0.09.
 @pytest.mark.parametrize("mode", ["graph", "xla", "eager"])
 @pytest.mark.parametrize(
     "dropout", ["", ", dropout_rate=0.1, dropout_key=random.make_key(0)"], ids=["plain", "dropout"]
