@@ -1,11 +1,14 @@
 """Shapes, dtypes and refusals of ops, layers and models; their values stand in the catalog."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.support.build import build
 from tfcore import random
+from tfcore.context import for_xla
 from tfcore.layers.conv import Conv2D
 from tfcore.layers.dense import Dense
 from tfcore.layers.dropout import Dropout
@@ -17,7 +20,7 @@ from tfcore.ops.convolution import convolve
 from tfcore.ops.involution import involve, involve_factored
 from tfcore.ops.losses import cross_entropy_from_logits, top_k_accuracy
 from tfcore.ops.patches import extract_patches
-from tfcore.ops.pooling import max_pool
+from tfcore.ops.pooling import average_pool, max_pool
 
 KEY = random.make_key(0)
 IMAGE = tf.ones((2, 11, 7, 6))
@@ -144,3 +147,20 @@ def test_impossible_settings_are_refused_with_the_value(case):
     build, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize(("kernel_size", "stride"), [(2, 2), (3, 2)])
+def test_max_pooling_for_xla_has_no_scatter(kernel_size, stride):
+    """TensorFlow's operation has one in its gradient; average pooling of windows that overlap is left to it."""
+
+    def operations(pool, context):
+        def run(x):
+            with context():
+                return pool(x, kernel_size=kernel_size, stride=stride, padding="SAME")
+
+        graph = tf.function(run).get_concrete_function(tf.TensorSpec([3, 10, 14, 5])).graph
+        return {operation.type for operation in graph.get_operations()}
+
+    assert "MaxPool" in operations(max_pool, contextlib.nullcontext)
+    assert "MaxPool" not in operations(max_pool, for_xla)
+    assert ("AvgPool" in operations(average_pool, for_xla)) is (kernel_size > stride)
