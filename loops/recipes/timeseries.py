@@ -18,6 +18,7 @@ import tensorflow as tf
 from loops.data.dataset import Sizes
 from loops.data.repair import LENGTHS, MISSING, Repair
 from loops.recipes.recipe import Recipe
+from tfcore.layers.mixing import MixingConfig
 from tfcore.models.convolution_transformer import ConvolutionTransformer, ConvolutionTransformerConfig
 from tfcore.models.timeseries import (
     TimeSeriesTransformer,
@@ -135,6 +136,9 @@ TRANSFORMER_SERIES_BEST = ConvolutionTransformerRecipe(
     shuffle_split=True,
     hold_test=True,
     model=ConvolutionTransformerConfig(),
+    # Both against learning small sets by heart: without them the loss of held-out series is two to three times as high.
+    mixing=MixingConfig(mixup_alpha=0.4),
+    average_decay=0.99,
     optimizer=AdamWConfig(learning_rate=2e-3, weight_decay=0.05, clip_norm=1.0),
     schedule="cosine",
     warmup_steps=20,
