@@ -13,7 +13,7 @@ from tests.support.tiny import tiny_dataset
 
 
 def _result(row, accuracies, seed=0):
-    history = [{"val_accuracy": accuracy, "seconds": 2.0} for accuracy in accuracies]
+    history = [{"val_accuracy": accuracy, "val_loss": 2 - accuracy, "seconds": 2.0} for accuracy in accuracies]
     return Result(row, None, None, history, {}, {})
 
 
@@ -22,9 +22,10 @@ def test_rows_stand_beside_the_first():
     assert [entry["change"] for entry in found] == ["base", "x=1"]
     assert found[0]["last"] == pytest.approx(0.35) and found[0]["best"] == pytest.approx(0.4)
     assert found[1]["difference"] == pytest.approx(-0.15) and found[1]["spread"] is None
+    assert found[0]["loss"] == pytest.approx(1.65)
     lines = table_of(found).splitlines()
-    assert lines[2] == "| base | 0.3500 ± 0.0707 | | 0.4000 | 6 |".replace("| |", "|  |")
-    assert lines[3] == "| x=1 | 0.2000 | -0.1500 | 0.3000 | 4 |"
+    assert lines[2] == "| base | 0.3500 ± 0.0707 | | 1.650 | 0.4000 | 6 |".replace("| |", "|  |")
+    assert lines[3] == "| x=1 | 0.2000 | -0.1500 | 1.800 | 0.3000 | 4 |"
 
 
 def test_the_script(call, tmp_path, monkeypatch):

@@ -125,6 +125,7 @@ def ablations() -> Table:
     """Each ingredient of a recipe taken away once, as `study_recipe.py --json` wrote it down."""
     rows = []
     for path in sorted(RESULTS.glob("best/*-ablation.json")):
-        name = f"`{path.name.removesuffix('-ablation.json')}`"
+        recipe, *dataset = path.name.removesuffix("-ablation.json").split("-")
+        name = ", ".join([f"`{recipe}`", *dataset])
         rows += [[name, *cells] for cells in cells_of(json.loads(path.read_text()))]
-    return [["recipe", "change", "validation, last epoch", "difference"], *rows]
+    return [["recipe", "change", "validation, last epoch", "difference", "loss"], *rows]

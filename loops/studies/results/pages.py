@@ -22,7 +22,7 @@ TABLES: dict[str, tuple[Callable[[], Table], str]] = {
     "cnn-explained": (accuracy.cnn_explained, "lllll"),
     "best": (best.outcomes, "lrrlllrr"),
     "tried": (best.tried, "llrrrl"),
-    "ablations": (best.ablations, "llrr"),
+    "ablations": (best.ablations, "llrrr"),
     "train-steps": (costs.train_steps, "lrlrrlrr"),
     "dead-branch": (costs.dead_branch, "lrrl"),
     "parity": (costs.parity, "lllll"),
