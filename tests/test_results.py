@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loops.studies.results import accuracy, best
+from loops.studies.results import accuracy, best, pages
 
 RUN = {"parameters": 12_466, "best": {"val_accuracy": 0.86}}
 HISTORY = "epoch,seconds,val_accuracy\n1,70.5,0.40\n2,60.0,0.45\n3,60.0,0.86\n"
@@ -75,17 +75,25 @@ def test_the_mean_over_sets_is_taken_seed_by_seed(results):
 
 
 def test_an_ablation_is_set_beside_the_recipe_as_it_is(results):
-    def entry(change, last, difference, spread=None):
-        return {"change": change, "last": last, "spread": spread, "difference": difference}
+    """A file's name may tell of the data set, too."""
+
+    def entry(change, last, difference, loss, spread=None):
+        return {"change": change, "last": last, "spread": spread, "loss": loss, "difference": difference}
 
     (results / "best").mkdir()
-    of_one, of_another = results / "best" / "a_best-ablation.json", results / "best" / "b_best-ablation.json"
-    of_one.write_text(json.dumps([entry("unchanged", 0.75, 0.0), entry("mirror=false", 0.5, -0.25)]))
-    of_another.write_text(json.dumps([entry("unchanged", 0.5, 0.0), entry("cutout=0", 0.625, 0.125, 0.0625)]))
+    of_one, of_another = results / "best" / "a_best-ablation.json", results / "best" / "b_best-Ham-ablation.json"
+    of_one.write_text(json.dumps([entry("unchanged", 0.75, 0.0, 0.7), entry("mirror=false", 0.5, -0.25, 1.3)]))
+    of_another.write_text(json.dumps([entry("unchanged", 0.5, 0.0, 1.1), entry("cutout=0", 0.625, 0.125, 1, 0.0625)]))
     assert best.ablations() == [
-        ["recipe", "change", "validation, last epoch", "difference"],
-        ["`a_best`", "unchanged", "0.7500", ""],
-        ["`a_best`", "mirror=false", "0.5000", "-0.2500"],
-        ["`b_best`", "unchanged", "0.5000", ""],
-        ["`b_best`", "cutout=0", "0.6250 ± 0.0625", "+0.1250"],
+        ["recipe", "change", "validation, last epoch", "difference", "loss"],
+        ["`a_best`", "unchanged", "0.7500", "", "0.700"],
+        ["`a_best`", "mirror=false", "0.5000", "-0.2500", "1.300"],
+        ["`b_best`, Ham", "unchanged", "0.5000", "", "1.100"],
+        ["`b_best`, Ham", "cutout=0", "0.6250 ± 0.0625", "+0.1250", "1.000"],
     ]
+
+
+def test_a_table_of_more_columns_than_marks_is_refused(monkeypatch):
+    monkeypatch.setitem(pages.TABLES, "parity", (lambda: [["a", "b"], ["1", "2"]], "l"))
+    with pytest.raises(ValueError, match="table parity: its 2 columns and the 1 marks 'l' do not fit"):
+        pages.with_tables("<!-- table parity -->\n<!-- end of table -->\n")

@@ -17,7 +17,7 @@ TABLES: dict[str, tuple[Callable[[], Table], str]] = {
     "cifar100": (accuracy.cifar100, "lrllrrl"),
     "cifar100-reduced": (accuracy.cifar100_reduced, "lrllr"),
     "forda": (accuracy.forda, "lrlrl"),
-    "seven-sets": (accuracy.seven_sets, "llll"),
+    "seven-sets": (accuracy.seven_sets, "lllll"),
     "cnn-published": (accuracy.cnn_published, "lllll"),
     "cnn-explained": (accuracy.cnn_explained, "lllll"),
     "best": (best.outcomes, "lrrlllrr"),
@@ -53,5 +53,7 @@ def _text(name: str) -> str:
         raise ValueError(f"no table {name!r}; known: certificates, {', '.join(TABLES)}")
     make, marks = TABLES[name]
     heads, *rows = make()
+    if any(len(row) != len(marks) for row in (heads, *rows)):
+        raise ValueError(f"table {name}: its {len(heads)} columns and the {len(marks)} marks {marks!r} do not fit")
     rule = [{"l": "---", "r": "---:"}[mark] for mark in marks]
     return "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (heads, rule, *rows))
