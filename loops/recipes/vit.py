@@ -6,7 +6,7 @@ Published ("Image classification with Vision Transformer", Keras examples), 100 
 54.97), top-5 81.86 % (81.91). The author's AdamW subtracts weight_decay · w each step without multiplying by the
 learning rate, hence decay "unscaled". Here, on one NVIDIA H200 in mixed_bfloat16: 54.80 % and 81.40 % on the test split
 of CIFAR-100 (JPEG, quality 95) with the weights of epoch 85 (`results/vit_cifar100`). `results/README.md` has a command
-for 2 cores, too, of a reduced size. `vit_cifar100_best` reached 69.90 % on 2 cores (`results/vit_cifar100_best-seed0`),
+for 2 cores, too, of a reduced size. `vit_cifar100_best` reached 70.59 % on a CPU (`results/vit_cifar100_best-seed0`),
 `vit_cifar100_best_large` 79.71 % on an H200 (`results/vit_cifar100_best_large-seed0`).
 """
 
