@@ -64,10 +64,10 @@ def test_the_mean_over_sets_is_taken_seed_by_seed(results):
         "set,train,test,length,nearest_neighbour\nOther,1,1,1,0.1\nA,1000,3,5,0.5000\nB,7,11,13,0.8000\n"
     )
     of_model = {"A": [0.6, 0.8], "B": [0.9, 0.7]}
-    entries = [{"set": name, "recipe": "model", "accuracies": values} for name, values in of_model.items()]
+    entries = [{"set": name, "recipe": "model, changed", "accuracies": values} for name, values in of_model.items()]
     (series / "seven-sets.json").write_text(json.dumps(entries))
     assert accuracy.seven_sets() == [
-        ["", "train, test, length", "1 nearest neighbour", "`model`"],
+        ["", "train, test, length", "1 nearest neighbour", "`model`, changed"],
         ["A", "1,000, 3, 5", "0.5000", "0.7000 ± 0.1414"],
         ["B", "7, 11, 13", "0.8000", "0.8000 ± 0.1414"],
         ["mean of the sets", "", "0.6500", "0.7500 ± 0.0000"],

@@ -17,7 +17,7 @@ TABLES: dict[str, tuple[Callable[[], Table], str]] = {
     "cifar100": (accuracy.cifar100, "lrllrrl"),
     "cifar100-reduced": (accuracy.cifar100_reduced, "lrllr"),
     "forda": (accuracy.forda, "lrlrl"),
-    "seven-sets": (accuracy.seven_sets, "lllll"),
+    "seven-sets": (accuracy.seven_sets, "llllll"),
     "cnn-published": (accuracy.cnn_published, "lllll"),
     "cnn-explained": (accuracy.cnn_explained, "lllll"),
     "best": (best.outcomes, "lrrlllrr"),
