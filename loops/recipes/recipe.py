@@ -126,8 +126,8 @@ class Recipe:
             raise ValueError("crop_padding, mirror, cutout and cutmix_alpha are for images, and these are series")
         if self.mixing.mixes and self.devices * self.workers > 1:
             raise ValueError(
-                "mixup_alpha and cutmix_alpha pair the examples of a batch, which several devices divide: leave them "
-                "at 0, or train on one device"
+                "mixup_alpha and cutmix_alpha pair the examples of a batch, which several devices divide: set "
+                "mixup_alpha=0 and cutmix_alpha=0, or train on one device"
             )
 
     @property
